@@ -1,0 +1,160 @@
+"""Every error that agentkit raises, as one tree.
+
+    AgentKitError
+    ├── ConfigError                 wrong set-up, found before anything runs
+    │   ├── UnknownModelError         a model string that names nothing
+    │   ├── MissingExtraError         an optional dependency is not installed
+    │   ├── ToolDefinitionError       a function that cannot become a tool
+    │   ├── DuplicateToolError        two tools of one name
+    │   ├── UnknownToolError          a name that no registered or offered tool has
+    │   └── PluginError               a plugin that does not load
+    ├── ProviderError               the model could not answer
+    │   ├── ProviderConnectionError   no answer, or it broke off: refused, not found, closed in the middle
+    │   │   └── ProviderTimeoutError    the server was silent for too long
+    │   ├── ProviderStatusError       the server answered with an HTTP error
+    │   ├── ProviderProtocolError     the server answered something that its protocol does not allow
+    │   ├── UnsupportedInputError     this provider cannot take such input, an image for example
+    │   ├── ContextOverflowError      the prompt does not fit the model's context
+    │   └── ModelLoadError            a local model file that cannot be loaded
+    └── ToolError                   raised by a tool; its message goes to the model
+        └── InvalidArgumentsError     the arguments do not fit the tool's schema
+
+A tool's failure does not raise out of a run: it becomes a result that the model reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentkit.messages import Message
+
+__all__ = [
+    "AgentKitError",
+    "ConfigError",
+    "ContextOverflowError",
+    "DuplicateToolError",
+    "InvalidArgumentsError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "PluginError",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderProtocolError",
+    "ProviderStatusError",
+    "ProviderTimeoutError",
+    "ToolDefinitionError",
+    "ToolError",
+    "UnknownModelError",
+    "UnknownToolError",
+    "UnsupportedInputError",
+    "nearest",
+]
+
+
+class AgentKitError(Exception):
+    """The root. Catch it to catch everything that agentkit raises on purpose.
+
+    ``messages`` is the transcript so far when the error ended a run, and empty otherwise.
+    """
+
+    messages: Sequence[Message] = ()
+
+
+class ConfigError(AgentKitError):
+    """Something is set up wrongly; nothing has been run."""
+
+
+class UnknownModelError(ConfigError):
+    """A model string that names no provider, or no model of that provider."""
+
+
+class MissingExtraError(ConfigError):
+    """An optional dependency is missing.
+
+    ``extra`` names it; the message holds the command that installs it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'agentkit-framework[{extra}]'")
+
+
+class ToolDefinitionError(ConfigError):
+    """A function whose signature cannot be shown to a model."""
+
+
+class DuplicateToolError(ConfigError):
+    """Two different tools claim one name."""
+
+
+class UnknownToolError(ConfigError):
+    """A tool was asked for by a name that nothing has."""
+
+
+class PluginError(ConfigError):
+    """An installed plugin could not be loaded. Other plugins are not affected."""
+
+
+class ProviderError(AgentKitError):
+    """The model could not answer."""
+
+
+class ProviderConnectionError(ProviderError):
+    """The server could not be reached, or the connection ended before the answer did."""
+
+
+class ProviderTimeoutError(ProviderConnectionError):
+    """The server took the request and then was silent for too long. Asking it again would only load it more."""
+
+
+class ProviderStatusError(ProviderError):
+    """The server answered with an HTTP error status.
+
+    ``status`` is the code; ``retry_after`` the seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class ProviderProtocolError(ProviderError):
+    """The server's answer is not what its protocol allows: broken JSON, no end, no choices."""
+
+
+class UnsupportedInputError(ProviderError):
+    """The model or provider cannot take this kind of input."""
+
+
+class ContextOverflowError(ProviderError):
+    """The prompt needs more tokens than the context has.
+
+    ``tokens`` and ``limit`` are in tokens, 0 where a remote server did not say. Nothing was truncated.
+    """
+
+    def __init__(self, message: str, *, tokens: int, limit: int) -> None:
+        self.tokens = tokens
+        self.limit = limit
+        super().__init__(message)
+
+
+class ModelLoadError(ProviderError):
+    """A model file is missing, truncated, not a GGUF, or of an architecture the engine does not know."""
+
+
+class ToolError(AgentKitError):
+    """Raise it in a tool to tell the model, in your own words, what went wrong and what to do instead."""
+
+
+class InvalidArgumentsError(ToolError):
+    """The arguments do not fit the tool's schema. The message says which, why, and what is expected."""
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint for an error message: ``" Did you mean 'x'?"``, or nothing."""
+    close = get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

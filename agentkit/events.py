@@ -1,0 +1,146 @@
+"""What happens in a run, as it happens.
+
+A provider streams the first group and ends with `ModelFinished`; a run passes them on and adds the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from agentkit.limits import StopReason
+from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolResult, Usage
+
+__all__ = [
+    "Event",
+    "ModelEvent",
+    "ModelFinished",
+    "ProblemFound",
+    "ReasoningDelta",
+    "RunFinished",
+    "RunResult",
+    "StepFinished",
+    "TextDelta",
+    "ToolCallDelta",
+    "ToolCallEnd",
+    "ToolCallStart",
+    "ToolFinished",
+    "ToolStarted",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """The model began to write a call and its tool's name is known."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a call's arguments, as the model writes them."""
+
+    id: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    """A call is complete and could be read."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemFound:
+    """Something in the model's turn could not be used."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFinished:
+    """The model's turn is over. The last event of a provider's stream."""
+
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+
+
+ModelEvent: TypeAlias = (
+    TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | ToolCallEnd | ProblemFound | ModelFinished
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A call was found valid and its tool is running."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A call has its result; calls of one turn may finish in any order."""
+
+    call: ToolCall
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """The model's turn is complete; its calls, if any, come next."""
+
+    response: ModelResponse
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    ``messages`` is the whole conversation without the agent's instructions: pass it as ``history`` to go on.
+    ``steps`` counts the model's turns; ``problems`` are all that were met, solved or not.
+    """
+
+    output: str
+    messages: list[Message]
+    usage: Usage
+    run_id: str
+    steps: int
+    stop_reason: StopReason
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The last event of a run."""
+
+    result: RunResult
+
+
+Event: TypeAlias = (
+    TextDelta
+    | ReasoningDelta
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCallEnd
+    | ProblemFound
+    | ToolStarted
+    | ToolFinished
+    | StepFinished
+    | RunFinished
+)

@@ -1,0 +1,447 @@
+"""Chat Completions on the wire: a conversation → a request's JSON; an answer's bytes → events. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from agentkit.errors import ProviderConnectionError, ProviderProtocolError, UnsupportedInputError
+from agentkit.events import (
+    ModelEvent,
+    ModelFinished,
+    ProblemFound,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from agentkit.messages import (
+    FinishReason,
+    ImagePart,
+    JsonObject,
+    Message,
+    Problem,
+    TextPart,
+    ToolCall,
+    Usage,
+    clean_json,
+    clean_text,
+)
+from agentkit.providers.base import ModelRequest
+
+__all__ = ["Payloads", "Turn", "load_chunk", "overflow", "request_body", "server_message"]
+
+
+# ── a conversation → the request's JSON ──────────────────────────────────────────────────────────────────────────────
+
+
+def request_body(request: ModelRequest, model: str, max_tokens_field: str) -> JsonObject:
+    settings = request.settings
+    body: JsonObject = {
+        "model": model,
+        "messages": list(_wire_messages(request.messages)),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.tools:
+        body["tools"] = [tool.openai_schema for tool in request.tools]
+        choice = request.tool_choice
+        if choice in ("required", "none"):
+            body["tool_choice"] = choice
+        elif choice != "auto":  # auto is every server's default, and some refuse to be told
+            body["tool_choice"] = {"type": "function", "function": {"name": choice}}
+    for name, value in (
+        ("temperature", settings.temperature),
+        ("top_p", settings.top_p),
+        (max_tokens_field, settings.max_tokens),
+        ("seed", settings.seed),
+        ("stop", list(settings.stop) or None),
+    ):
+        if value is not None:
+            body[name] = value
+    return body
+
+
+def _wire_messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
+    unnamed = 0  # calls without an id, so far: the same one gets the same id in each request
+    waiting: list[tuple[str, str]] = []  # of the last turn's: name, id
+    for message in messages:
+        calls: list[JsonObject] = []
+        if message.calls:
+            waiting.clear()
+        for call in message.calls:
+            call_id = call.id
+            if not call_id:
+                unnamed += 1
+                call_id = f"call{unnamed:05}"  # nine letters and digits: some chat templates take nothing else
+                waiting.append((call.name, call_id))
+            calls.append(_wire_call(call, call_id))
+        for result in message.results:
+            call_id = result.call_id or _take(waiting, result.name)
+            yield {"role": "tool", "tool_call_id": call_id, "content": clean_text(result.content)}
+        content = _wire_content(message)
+        if calls:
+            yield {"role": message.role, "content": content or None, "tool_calls": calls}
+        elif content or not message.results:
+            yield {"role": message.role, "content": content}
+
+
+def _wire_call(call: ToolCall, call_id: str) -> JsonObject:
+    arguments = clean_text(json.dumps(call.arguments, ensure_ascii=False))
+    return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _take(waiting: list[tuple[str, str]], name: str) -> str:
+    for place, (called, call_id) in enumerate(waiting):
+        if called == name:
+            del waiting[place]
+            return call_id
+    return "call00000"  # of a call that is not in the history: the server will say so
+
+
+def _wire_content(message: Message) -> str | list[JsonObject]:
+    """Text as a string; with images, a list. Reasoning is not sent back."""
+    if not any(isinstance(part, ImagePart) for part in message.content):
+        return clean_text(message.text)
+    if message.role != "user":
+        raise UnsupportedInputError(f"Chat Completions take images only from the user, not from {message.role!r}")
+    content: list[JsonObject] = []
+    for part in message.content:
+        if isinstance(part, TextPart):
+            content.append({"type": "text", "text": clean_text(part.text)})
+        elif isinstance(part, ImagePart):
+            content.append({"type": "image_url", "image_url": {"url": _image_url(part)}})
+    return content
+
+
+def _image_url(image: ImagePart) -> str:
+    return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
+# ── the answer's bytes → events ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Payloads:
+    """Bytes, cut anywhere, → the data of each event (the HTML standard, 9.2.6). The answer of a server that does not
+    stream, which begins with a brace as no event can, is one payload."""
+
+    def __init__(self) -> None:
+        self.found = False
+        self._whole = False
+        self._partial: list[bytes] = []  # of a line whose end has not come; of the body, if it is one payload
+        self._data: list[str] = []  # of the event whose end has not come
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Take the next bytes."""
+        if not self.found and not self._partial and data.lstrip().startswith(b"{"):
+            self.found = self._whole = True
+        if self._whole or (b"\n" not in data and b"\r" not in data):
+            self._partial.append(data)
+            return
+        lines = b"".join([*self._partial, data]).splitlines(keepends=True)
+        # A carriage return at the very end may be half of a line end.
+        self._partial = [] if lines[-1].endswith(b"\n") else [lines.pop()]
+        for line in lines:
+            yield from self._line(line)
+
+    def finish(self) -> Iterator[str]:
+        """What a body that just ends leaves behind."""
+        rest = b"".join(self._partial)
+        if self._whole:
+            yield rest.decode(errors="replace")
+        else:
+            for line in [*rest.splitlines(), b""]:
+                yield from self._line(line)
+
+    def _line(self, line: bytes) -> Iterator[str]:
+        line = line.rstrip(b"\r\n")
+        if line.startswith((b"data:", b"error:")):  # older llama.cpp servers report errors in a field of that name
+            self.found = True
+            self._data.append(line.partition(b":")[2].decode(errors="replace").strip())
+        elif not line and self._data:
+            payload = "\n".join(self._data)
+            self._data = []
+            if payload:
+                yield payload
+
+
+def load_chunk(payload: str, server: str) -> JsonObject:
+    try:
+        chunk = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ProviderProtocolError(f"{server} sent broken JSON ({error}): {payload[:200]!r}") from error
+    if not isinstance(chunk, dict):
+        raise ProviderProtocolError(f"{server} sent {payload[:200]!r} where a chunk, a JSON object, was due")
+    return chunk
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call that is being received."""
+
+    given_id: str = ""  # the server's
+    id: str = ""  # ours, set when the call is announced
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+
+class Turn:
+    """Chunks of one answer → events. Servers differ in much; what is tolerated is said where it is done."""
+
+    def __init__(self, server: str, tools: set[str]) -> None:
+        self._server = server
+        self._tools = tools
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._latest: _Call | None = None  # the one that last grew
+        self._half = ""  # the first half of a character that a server cut in two
+        self._finish: str | None = None
+        self._refused = False
+        self._usage = Usage()
+        self._any_choice = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the model has said that it is done."""
+        return self._finish is not None
+
+    def feed(self, chunk: JsonObject) -> Iterator[ModelEvent]:
+        """Take the next chunk."""
+        if isinstance(usage := chunk.get("usage"), dict):
+            self._usage = _usage(usage)
+        choice = _first_choice(chunk)
+        if choice is None:  # the chunk with the usage has none
+            return
+        self._any_choice = True
+        delta = _object(choice.get("delta") or choice.get("message"))  # `message`: the server does not stream
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if reasoning and isinstance(reasoning, str):
+            yield ReasoningDelta(clean_text(reasoning))
+        content = delta.get("content")
+        if content and (text := self._join(_flat(content))):
+            yield TextDelta(text)
+        if (refusal := delta.get("refusal")) and isinstance(refusal, str):
+            self._refused = True
+            yield TextDelta(clean_text(refusal))
+        if calls := delta.get("tool_calls"):
+            for call in calls if isinstance(calls, list) else [calls]:
+                yield from self._feed_call(_object(call))
+        elif legacy := delta.get("function_call"):
+            yield from self._feed_call({"index": 0, "function": legacy})
+        if finish := choice.get("finish_reason"):
+            self._finish = str(finish)
+
+    def finish(self) -> Iterator[ModelEvent]:
+        """The answer is over.
+
+        Raises:
+            ProviderProtocolError: it held no choice.
+            ProviderConnectionError: it ended before the model was done.
+        """
+        if not self._any_choice:
+            raise ProviderProtocolError(f"{self._server} sent an answer without any choices")
+        if self._finish is None:
+            raise ProviderConnectionError(f"{self._server} ended its answer without a finish_reason: it is not whole")
+        if self._half:
+            yield TextDelta("\ufffd")
+        reason = _FINISH_REASONS.get(self._finish, "stop")
+        for call in self._calls:
+            if not call.id and call.name:
+                yield from self._announce(call)
+            cut_off = call is self._latest and reason in ("length", "content_filter")
+            yield _read_call(call, cut_off)
+        yield ModelFinished("refusal" if self._refused and reason == "stop" else reason, self._usage)
+
+    def _join(self, text: str) -> str:
+        """Text without lone surrogates; the two halves of a character may come in two chunks."""
+        text = self._half + text
+        self._half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return clean_text(text)
+
+    def _feed_call(self, delta: JsonObject) -> Iterator[ModelEvent]:
+        function = _object(delta.get("function"))
+        name, arguments = function.get("name"), function.get("arguments")
+        name = clean_text(name) if isinstance(name, str) else ""
+        if arguments is None:
+            arguments = ""
+        elif not isinstance(arguments, str):  # an object instead of its text
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        given_id = str(delta.get("id") or "")
+        index = delta.get("index")
+        call = self._find(index if isinstance(index, int) else None, given_id, name, arguments)
+        self._latest = call
+        call.given_id = call.given_id or given_id
+        announced = bool(call.id)
+        if name and not announced:
+            call.name = self._grown(call.name, name)
+        if arguments:
+            call.pieces.append(arguments)
+        if announced and arguments:
+            yield ToolCallDelta(call.id, clean_text(arguments))
+        elif call.name and not announced and (call.pieces or self._is_final(call.name)):
+            yield from self._announce(call)
+
+    def _find(self, index: int | None, given_id: str, name: str, arguments: str) -> _Call:
+        """The call that a delta belongs to, a new one if it begins one."""
+        if index is not None:
+            call = self._by_index.get(index)
+        else:
+            found = [call for call in self._calls if given_id and call.given_id == given_id]
+            if not found and not (given_id and name):
+                found = self._calls[-1:]
+            call = found[0] if found else None
+        if call is None or _begins_another(call, given_id, name, arguments):
+            call = _Call()
+            self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        return call
+
+    def _announce(self, call: _Call) -> Iterator[ModelEvent]:
+        taken = {other.id for other in self._calls}  # the empty id too: this call has it still
+        call.id = call.given_id if call.given_id not in taken else f"call_{uuid4().hex[:24]}"
+        yield ToolCallStart(call.name, call.id)
+        if call.pieces:
+            yield ToolCallDelta(call.id, clean_text("".join(call.pieces)))
+
+    def _grown(self, name: str, more: str) -> str:
+        """A name that comes in pieces, grows, or is repeated in each delta."""
+        if name + more in self._tools or not more.startswith(name):
+            return name + more
+        return more
+
+    def _is_final(self, name: str) -> bool:
+        return name in self._tools and not any(other != name and other.startswith(name) for other in self._tools)
+
+
+def _begins_another(call: _Call, given_id: str, name: str, arguments: str) -> bool:
+    """Whether a delta with the index of a call, or with none, is nevertheless of another one: some servers give each
+    call index 0, no index, or one id. Others repeat the name in each delta, or make up an id for each."""
+    if not name or not call.name:
+        return False
+    other_id = bool(given_id and call.given_id and given_id != call.given_id)
+    if not call.pieces:
+        return other_id
+    whole = call.pieces[-1].rstrip().endswith("}") and _is_object(call.pieces)
+    return whole and (other_id or bool(arguments.strip()))
+
+
+def _is_object(pieces: Sequence[str]) -> bool:
+    try:
+        return isinstance(json.loads("".join(pieces)), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_call(call: _Call, cut_off: bool) -> ToolCallEnd | ProblemFound:
+    """The call, or what is wrong with it. Only arguments that were never written count as none."""
+    raw = clean_text("".join(call.pieces))
+    if not call.name:
+        return _problem(
+            "missing_name", "A tool call named no tool. Write the call again with a tool's name.", call, raw
+        )
+    if not raw.strip() and not cut_off:
+        return ToolCallEnd(ToolCall(call.name, {}, call.id))  # OpenAI's habit for tools without parameters
+    try:
+        arguments = clean_json(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        if cut_off:
+            message = f"The call of {call.name} was cut off before its arguments were complete, so it was not run. "
+            return _problem("truncated", message + "Make the call again, shorter.", call, raw)
+        message = f"The arguments of the call of {call.name} are not valid JSON ({_reason(error)}): {raw[:200]!r}. "
+    else:
+        if isinstance(arguments, dict):
+            return ToolCallEnd(ToolCall(call.name, arguments, call.id))
+        message = f"The arguments of the call of {call.name} are no JSON object: {raw[:200]!r}. "
+    message += "The call was not run. Make it again with one JSON object as the arguments."
+    return _problem("invalid_json", message, call, raw)
+
+
+def _problem(kind: str, message: str, call: _Call, raw: str) -> ProblemFound:
+    return ProblemFound(Problem(kind, message, call.name, raw))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+
+
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+"""Any other one is a server's own word for an end, ``eos`` for example."""
+
+
+def _first_choice(chunk: JsonObject) -> JsonObject | None:
+    choices = chunk.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and not choice.get("index"):  # we ask for one only
+                return choice
+    return None
+
+
+def _object(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _flat(content: object) -> str:
+    """Content that is a string, or a list of text parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "".join(text for part in parts if isinstance(text := _object(part).get("text"), str))
+
+
+def _usage(usage: JsonObject) -> Usage:
+    prompt, completion = _object(usage.get("prompt_tokens_details")), _object(usage.get("completion_tokens_details"))
+    return Usage(
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        _count(prompt.get("cached_tokens")),
+        _count(completion.get("reasoning_tokens")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def server_message(body: object) -> str:
+    """A server's own words, in the places where servers put them."""
+    if isinstance(body, dict):
+        for key in ("message", "error", "detail", "error_description"):
+            if body.get(key):
+                return server_message(body[key])
+        return json.dumps(body)
+    if isinstance(body, str) and "<html" in body.lower():
+        return re.sub(r"<[^>]*>", " ", body)
+    return "" if body is None else str(body)
+
+
+def overflow(body: object, said: str) -> tuple[int, int] | None:
+    """(tokens, limit) if a server says that the prompt is too long: OpenAI, vLLM, llama.cpp; 0 for what it leaves
+    out."""
+    details = _object(body)
+    codes = ("context_length_exceeded", "exceed_context_size_error")
+    known = details.get("code") in codes or details.get("type") in codes
+    if not known and not re.search(r"maximum context length|exceeds? the available context size", said):
+        return None
+    limit, tokens, *_ = [*map(int, re.findall(r"(\d+) (?:\w+ )?tokens", said)), 0, 0]
+    return _count(details.get("n_prompt_tokens")) or tokens, _count(details.get("n_ctx")) or limit

@@ -1,0 +1,160 @@
+"""What a provider is: something that streams one turn of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agentkit.errors import DuplicateToolError, ProviderProtocolError
+from agentkit.events import (
+    ModelEvent,
+    ModelFinished,
+    ProblemFound,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallEnd,
+)
+from agentkit.limits import ModelSettings
+from agentkit.messages import (
+    Message,
+    ModelResponse,
+    Part,
+    Problem,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    as_messages,
+)
+from agentkit.tool import AnyTool, as_tool, check_choice
+
+__all__ = ["ModelRequest", "Provider", "ResponseBuilder", "tools_by_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """All that one turn of a model depends on.
+
+    ``messages`` begin with the system message, if there is one. ``tool_choice`` is ``auto``, ``required``, ``none``
+    or a tool's name.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[AnyTool] = ()
+    tool_choice: str = "auto"
+    settings: ModelSettings = field(default_factory=ModelSettings)
+
+
+class Provider(ABC):
+    """One model, reachable. Subclass it and write `stream`.
+
+    Attributes:
+        name: the model as a user would write it, ``openai:gpt-5`` for example.
+    """
+
+    name: str
+
+    @abstractmethod
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """One turn of the model: its events in order, `ModelFinished` last.
+
+        Closing the generator, or cancelling the task that reads it, stops the model.
+
+        Raises:
+            ProviderError: the model could not answer.
+        """
+
+    async def complete(
+        self,
+        messages: str | Message | Iterable[Message | Mapping[str, object]],
+        *,
+        tools: Iterable[AnyTool | Callable[..., object] | Mapping[str, object]] = (),
+        tool_choice: str = "auto",
+        settings: ModelSettings | None = None,
+    ) -> ModelResponse:
+        """One call of the model, no loop: the tools are offered, not run.
+
+        Raises:
+            ProviderError: the model could not answer.
+            ConfigError: a tool or the ``tool_choice`` is not usable.
+        """
+        offered = tools_by_name(as_tool(given) for given in tools)
+        check_choice(tool_choice, offered)
+        request = ModelRequest(as_messages(messages), list(offered.values()), tool_choice, settings or ModelSettings())
+        builder = ResponseBuilder()
+        async for event in self.stream(request):
+            builder.add(event)
+        return builder.response()
+
+    async def close(self) -> None:  # noqa: B027 - most providers hold nothing to release
+        """Release connections or memory. The provider must not be used after."""
+
+
+class ResponseBuilder:
+    """Puts the events of one turn together."""
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+        self._run: list[str] = []  # the text or reasoning being collected
+        self._run_kind: type[TextPart] | type[ReasoningPart] = TextPart
+        self._problems: list[Problem] = []
+        self._finished: ModelFinished | None = None
+
+    def add(self, event: ModelEvent) -> None:
+        """Take the next event."""
+        if isinstance(event, TextDelta):
+            self._collect(TextPart, event.text)
+        elif isinstance(event, ReasoningDelta):
+            self._collect(ReasoningPart, event.text)
+        elif isinstance(event, ToolCallEnd):
+            self._flush()
+            self._parts.append(event.call)
+        elif isinstance(event, ProblemFound):
+            self._problems.append(event.problem)
+        elif isinstance(event, ModelFinished):
+            self._finished = event
+
+    def response(self) -> ModelResponse:
+        """The turn.
+
+        Raises:
+            ProviderProtocolError: the stream ended without `ModelFinished`.
+        """
+        if self._finished is None:
+            raise ProviderProtocolError("the provider's stream ended without ModelFinished")
+        self._flush()
+        reason = self._finished.finish_reason
+        if reason == "stop" and any(isinstance(part, ToolCall) for part in self._parts):
+            reason = "tool_calls"
+        return ModelResponse(Message("assistant", self._parts), self._problems, self._finished.usage, reason)
+
+    def partial(self) -> Message:
+        """What was said so far, without its calls: a turn that was broken off leaves valid history."""
+        self._flush()
+        return Message("assistant", [part for part in self._parts if not isinstance(part, ToolCall)])
+
+    def _collect(self, kind: type[TextPart] | type[ReasoningPart], text: str) -> None:
+        if kind is not self._run_kind:
+            self._flush()
+            self._run_kind = kind
+        self._run.append(text)
+
+    def _flush(self) -> None:
+        text = "".join(self._run)
+        self._run.clear()
+        if text:
+            self._parts.append(self._run_kind(text))
+
+
+def tools_by_name(tools: Iterable[AnyTool]) -> dict[str, AnyTool]:
+    """Tools by name, in order; the same tool twice counts once.
+
+    Raises:
+        DuplicateToolError: two different tools have one name.
+    """
+    found: dict[str, AnyTool] = {}
+    for tool in tools:
+        other = found.setdefault(tool.name, tool)
+        if other is not tool:
+            raise DuplicateToolError(f"Two tools are named {tool.name!r}: give one another name with @tool(name=…)")
+    return found

@@ -1,0 +1,109 @@
+"""Tools for a model whose template knows none: they are taught in the prompt, in words and by example.
+
+A model that was never trained on tools learns them in context: the system message describes them and shows the format,
+the tools' own `ToolExample`s become turns of the conversation, and every later call and result is written as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice, zip_longest
+from typing import Final
+
+from agentkit.constrain import CallShape
+from agentkit.messages import JsonValue, Message
+from agentkit.tool import AnyTool, ToolExample
+
+__all__ = ["teach"]
+
+MAX_EXAMPLES: Final = 4
+"""Exchanges shown, over all tools: each costs about sixty tokens of the context."""
+
+_LESSON: Final = """\
+You have tools. To use one, write a call like this:
+{sample}
+You then get its result, and answer with it.
+
+Tools:
+{tools}"""
+
+
+def teach(
+    messages: Sequence[Message], tools: Sequence[AnyTool], described: Sequence[JsonValue], shape: CallShape
+) -> list[Message]:
+    """The same conversation for a template that only knows text.
+
+    Args:
+        messages: the conversation.
+        tools: what is offered; their examples are shown.
+        described: the tools in OpenAI's shape, as they may be written into a prompt.
+        shape: how a call is written.
+    """
+    written = [_as_text(message, shape) for message in messages]
+    if not tools:
+        return written
+    system = written.pop(0).text if written and written[0].role == "system" else ""
+    lesson = _LESSON.format(
+        sample=write_call("tool name", {"parameter": "value"}, shape),
+        tools="\n".join(json.dumps(_function(tool), ensure_ascii=False, default=str) for tool in described),
+    )
+    return [
+        Message("system", f"{system}\n\n{lesson}" if system else lesson),
+        *chain.from_iterable(_exchange(name, example, shape) for name, example in _examples(tools)),
+        *written,
+    ]
+
+
+def write_call(name: str, arguments: JsonValue, shape: CallShape) -> str:
+    """A call as the model is to write it."""
+    quoted = json.dumps(name, ensure_ascii=False)[1:-1]
+    body = json.dumps(arguments, ensure_ascii=False, default=str)
+    return f"{shape.marker}{shape.before_name}{quoted}{shape.before_arguments}{body}{shape.close}"
+
+
+def _as_text(message: Message, shape: CallShape) -> Message:
+    if message.role == "tool":
+        return Message("user", _shown(result.content for result in message.results))
+    calls = [write_call(call.name, call.arguments, shape) for call in message.calls]
+    if not calls:
+        return message
+    return Message(message.role, shape.separator.join([message.text, *calls] if message.text else calls))
+
+
+def _examples(tools: Sequence[AnyTool]) -> Iterable[tuple[str, ToolExample]]:
+    """Every tool's first example, then every tool's second, up to the limit."""
+    rounds = zip_longest(*([(tool.name, example) for example in tool.examples] for tool in tools))
+    return islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
+
+
+def _exchange(name: str, example: ToolExample, shape: CallShape) -> list[Message]:
+    return [
+        Message("user", example.request),
+        Message("assistant", write_call(name, example.arguments, shape)),
+        Message("user", _shown([example.result])),
+        Message("assistant", example.answer),
+    ]
+
+
+def _shown(results: Iterable[str]) -> str:
+    # In plain words: tags, which larger models are trained on, are parroted by small ones that are not.
+    return "\n".join([*(f"The result is: {result}" for result in results), "Now answer me in a sentence."])
+
+
+def _function(described: JsonValue) -> JsonValue:
+    return _shortened(described["function"]) if isinstance(described, dict) else described
+
+
+def _shortened(schema: JsonValue) -> JsonValue:
+    """Without what the grammar enforces and no small model can read."""
+    if isinstance(schema, list):
+        return [_shortened(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _shortened(value)
+        for key, value in schema.items()
+        if not (key in ("pattern", "maxLength", "minLength") and not isinstance(value, dict))
+        and not (key == "additionalProperties" and value is False)
+    }

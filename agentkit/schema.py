@@ -1,0 +1,273 @@
+"""A function's signature and docstring → a JSON Schema, and a validator for arguments that claim to fit it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast, get_origin, get_type_hints
+
+from agentkit.errors import InvalidArgumentsError, ToolDefinitionError
+from agentkit.messages import JsonObject
+
+if TYPE_CHECKING:
+    import griffe
+    from pydantic import TypeAdapter
+
+__all__ = ["ArgumentsValidator", "FunctionSchema", "check_signature", "read_function", "schema_validator"]
+
+
+class ArgumentsValidator(Protocol):
+    """Arguments as the model wrote them → arguments as the function takes them.
+
+    Raises:
+        InvalidArgumentsError: they do not fit; the message is for the model.
+    """
+
+    def __call__(self, arguments: JsonObject) -> JsonObject: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSchema:
+    """What a model is told of a function, and how it is called."""
+
+    description: str
+    parameters: JsonObject
+    takes_context: bool
+    validate: ArgumentsValidator
+
+
+def check_signature(function: Callable[..., object], name: str) -> None:
+    """Refuse at once what could never be shown to a model. Cheap: types are resolved later, on first use.
+
+    Raises:
+        ToolDefinitionError: ``*args``, ``**kwargs`` or a parameter without a type.
+    """
+    parameters = list(_signature(function, name).parameters.values())
+    if _is_defined_in_class(function):
+        parameters = parameters[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+            raise ToolDefinitionError(
+                f"Tool {name!r} takes {stars}{parameter.name}, which no schema can describe: "
+                "name each parameter, or take one list or dict"
+            )
+        if parameter.annotation is parameter.empty:
+            raise ToolDefinitionError(
+                f"Tool {name!r}: parameter {parameter.name!r} has no type, so the model cannot know what to send: "
+                f"write `{parameter.name}: str`, say"
+            )
+
+
+def read_function(function: Callable[..., object], name: str) -> FunctionSchema:
+    """Read all of a function's types and documentation.
+
+    Raises:
+        ToolDefinitionError: a type that cannot be resolved, or that JSON Schema cannot express.
+    """
+    check_signature(function, name)
+    parameters = dict(_signature(function, name).parameters)
+    hints = _hints(function, name)
+    takes_context = _drop_context(parameters, hints, name)
+    adapter = _arguments_adapter(name, parameters, hints)
+    description, described = _docstring(function)
+    return FunctionSchema(
+        description, _json_schema(adapter, name, parameters, described), takes_context, _FunctionValidator(adapter)
+    )
+
+
+def _signature(function: Callable[..., object], name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ToolDefinitionError(f"Tool {name!r}: {function!r} has no signature to read: {error}") from error
+
+
+def _is_defined_in_class(function: Callable[..., object]) -> bool:
+    if inspect.ismethod(function):
+        return False
+    return "." in getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
+
+
+def _hints(function: Callable[..., object], name: str) -> dict[str, object]:
+    function = _unwrapped(function)
+    try:
+        return get_type_hints(function if inspect.isroutine(function) else type(function).__call__, include_extras=True)
+    except Exception as error:
+        raise ToolDefinitionError(
+            f"Tool {name!r}: its types cannot be resolved ({error}): they must stand at module level, "
+            "and be imported at run time, not only under TYPE_CHECKING"
+        ) from error
+
+
+def _unwrapped(function: Callable[..., object]) -> Callable[..., object]:
+    """The function inside a `functools.partial`: that is where types and documentation are."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _drop_context(parameters: dict[str, inspect.Parameter], hints: Mapping[str, object], name: str) -> bool:
+    """Take the RunContext out of the parameters; True if there was one."""
+    from agentkit.tool import RunContext
+
+    takes_context = False
+    for index, parameter in enumerate(list(parameters)):
+        hint = hints.get(parameter)
+        if (get_origin(hint) or hint) is RunContext:
+            if index > 0:
+                raise ToolDefinitionError(f"Tool {name!r}: RunContext must be the first parameter, not {parameter!r}")
+            del parameters[parameter]
+            takes_context = True
+    return takes_context
+
+
+def _arguments_adapter(
+    name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, object]
+) -> TypeAdapter[JsonObject]:
+    from typing import NotRequired
+
+    from pydantic import ConfigDict, TypeAdapter, with_config
+    from pydantic.errors import PydanticUserError
+    from pydantic.fields import FieldInfo
+    from typing_extensions import TypedDict
+
+    fields: dict[str, object] = {}
+    for parameter in parameters.values():
+        hint, default = hints[parameter.name], parameter.default
+        if isinstance(default, FieldInfo):  # `x: int = Field(5, description="…")`
+            hint, default = Annotated[hint, default], parameter.empty if default.is_required() else default
+        fields[parameter.name] = hint if default is parameter.empty else NotRequired[hint]
+    arguments = with_config(ConfigDict(extra="forbid"))(TypedDict(name, fields))  # type: ignore[operator]
+    try:
+        return TypeAdapter(arguments)
+    except (PydanticUserError, TypeError) as error:
+        raise ToolDefinitionError(f"Tool {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def _json_schema(
+    adapter: TypeAdapter[JsonObject],
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    described: Mapping[str, str],
+) -> JsonObject:
+    from pydantic.errors import PydanticInvalidForJsonSchema
+    from pydantic.json_schema import GenerateJsonSchema
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    class WithoutWarnings(GenerateJsonSchema):
+        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - pydantic's own shape
+
+    try:
+        schema = adapter.json_schema(schema_generator=WithoutWarnings)
+    except PydanticInvalidForJsonSchema as error:
+        raise ToolDefinitionError(f"Tool {name!r}: a parameter's type has no JSON form: {error.message}") from error
+    without_titles(schema)
+    properties: dict[str, JsonObject] = schema.setdefault("properties", {})
+    for parameter in parameters.values():
+        entry = properties[parameter.name]
+        if parameter.name in described:
+            entry.setdefault("description", described[parameter.name])
+        if parameter.default is not parameter.empty and "default" not in entry:
+            with suppress(PydanticSerializationError):  # a default that JSON cannot say still is the function's
+                entry["default"] = to_jsonable_python(parameter.default)
+    return {"type": "object", **schema}
+
+
+def without_titles(schema: object) -> None:
+    """Remove the titles that pydantic makes up from names: they cost tokens and say nothing. In place."""
+    if isinstance(schema, list):
+        for item in schema:
+            without_titles(item)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("title"), str):
+        del schema["title"]
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "patternProperties") and isinstance(value, dict):
+            for item in value.values():
+                without_titles(item)
+        elif key not in ("default", "enum", "const", "examples"):
+            without_titles(value)
+
+
+def _docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
+    """The description (the docstring's prose), and each parameter's."""
+    function = _unwrapped(function)
+    text = inspect.getdoc(function if inspect.isroutine(function) else type(function))
+    if not text:
+        return "", {}
+    import griffe
+
+    # griffe warns about parameters without types in the docstring: ours have them in the signature.
+    logging.getLogger("griffe").disabled = True
+    prose: list[str] = []
+    described: dict[str, str] = {}
+    for section in griffe.parse_auto(griffe.Docstring(text)):
+        if section.kind is griffe.DocstringSectionKind.text:
+            prose.append(str(section.value).strip())
+        elif section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.other_parameters):
+            described.update(_parameter_descriptions(section))
+    return "\n\n".join(prose), described
+
+
+def _parameter_descriptions(section: griffe.DocstringSection) -> dict[str, str]:
+    return {item.name.lstrip("*"): " ".join(item.description.split()) for item in section.value}
+
+
+@dataclass(frozen=True, slots=True)
+class _FunctionValidator:
+    """Validates through pydantic, so the function gets the types it declares."""
+
+    adapter: TypeAdapter[JsonObject]
+
+    def __call__(self, arguments: JsonObject) -> JsonObject:
+        from pydantic import ValidationError
+
+        try:
+            return self.adapter.validate_python(arguments)
+        except ValidationError as error:
+            faults = [
+                f"{'.'.join(str(step) for step in fault['loc']) or 'arguments'}: {fault['msg']}"
+                + ("" if fault["type"] in ("missing", "extra_forbidden") else f", not {_excerpt(fault['input'])}")
+                for fault in error.errors(include_url=False, include_context=False)
+            ]
+            raise InvalidArgumentsError("; ".join(faults)) from error
+
+
+def schema_validator(schema: JsonObject) -> ArgumentsValidator:
+    """A validator for a bare JSON Schema (draft 2020-12 unless it names another); it passes arguments on unchanged.
+
+    Raises:
+        ToolDefinitionError: the schema is not valid itself.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    checker = validator_for(schema, default=Draft202012Validator)
+    try:
+        checker.check_schema(schema)
+    except SchemaError as error:
+        raise ToolDefinitionError(f"not a JSON Schema: {error.message}") from error
+    validator = checker(schema)
+
+    def validate(arguments: JsonObject) -> JsonObject:
+        faults = [
+            f"{fault.json_path.removeprefix('$.') if fault.json_path != '$' else 'arguments'}: {fault.message}"
+            for fault in validator.iter_errors(cast("Any", arguments))
+        ]
+        if faults:
+            raise InvalidArgumentsError("; ".join(faults))
+        return arguments
+
+    return validate
+
+
+def _excerpt(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,318 @@
+"""A tool: a function that a model may call, with the schema it is shown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+
+from agentkit.errors import ConfigError, ToolDefinitionError
+from agentkit.messages import JsonObject, ToolCall
+from agentkit.schema import ArgumentsValidator, FunctionSchema, check_signature, read_function, schema_validator
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["AnyTool", "RunContext", "Tool", "ToolExample", "as_tool", "tool"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+DepsT = TypeVar("DepsT")
+InstanceT = TypeVar("InstanceT")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[DepsT]):
+    """What a tool may know of the run that called it: take it as the first parameter, the model never sees it.
+
+    ``deps`` is what the caller passed to the run; ``call`` is the call being served; ``step`` counts from 1.
+    """
+
+    deps: DepsT
+    run_id: str
+    step: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExample:
+    """How a tool is used, shown to models that were never trained on tools: they learn from examples.
+
+    Attributes:
+        request: what a user says.
+        arguments: the call's arguments.
+        result: what the tool answers.
+        answer: what the model says then.
+    """
+
+    request: str
+    arguments: JsonObject
+    result: str
+    answer: str
+
+
+class Tool(Generic[P, R_co]):
+    """A function with a name, a description and a JSON Schema of its parameters.
+
+    Make one with `tool`, `Tool.from_function` or `Tool.from_schema`. It can still be called as the plain function.
+
+    Attributes:
+        name: as the model writes it.
+        description: as the model reads it; the docstring's prose by default.
+        parameters: JSON Schema of the arguments, an object.
+        timeout: seconds one call may take; None leaves it to the run's limits.
+        examples: shown to models that must be taught; others never see them.
+        function: what runs; None for a tool that is only described, and run elsewhere.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R_co] | None,
+        *,
+        name: str,
+        description: str | None = None,
+        parameters: JsonObject | None = None,
+        timeout: float | None = None,
+        examples: Sequence[ToolExample] = (),
+    ) -> None:
+        _check_name(name)
+        if timeout is not None and not timeout > 0:
+            raise ToolDefinitionError(f"Tool {name!r}: timeout is {timeout!r}: it must be above 0 seconds")
+        if parameters is None:
+            if function is None:
+                raise ToolDefinitionError(f"Tool {name!r} has neither a function nor a schema")
+            check_signature(function, name)
+        else:
+            _check_parameters(name, parameters)
+        self.name = name
+        self.function = function
+        self.timeout = timeout
+        self.examples = tuple(examples)
+        self._description = description
+        self._parameters = parameters
+        if function is not None:
+            update_wrapper(self, function, updated=())
+
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[P, R_co],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+        examples: Sequence[ToolExample] = (),
+    ) -> Tool[P, R_co]:
+        """A tool from a typed function, sync or async; its types and docstring become the schema.
+
+        Raises:
+            ToolDefinitionError: at once for ``*args``, ``**kwargs``, a parameter without a type or a name that no
+                model could write; on first use for a type that JSON Schema cannot express.
+        """
+        given = name or getattr(function, "__name__", None) or type(function).__name__
+        return Tool(function, name=given, description=description, timeout=timeout, examples=examples)
+
+    @classmethod
+    def from_schema(
+        cls,
+        name: str,
+        description: str,
+        parameters: JsonObject,
+        function: Callable[..., object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Tool[..., object]:
+        """A tool from a JSON Schema, for example somebody else's. ``function`` gets the arguments by keyword.
+
+        Raises:
+            ToolDefinitionError: the schema is not one of an object.
+        """
+        return Tool(function, name=name, description=description, parameters=parameters, timeout=timeout)
+
+    @property
+    def description(self) -> str:
+        """What the model is told that the tool does."""
+        return self._read.description if self._description is None else self._description
+
+    @property
+    def parameters(self) -> JsonObject:
+        """JSON Schema of the arguments. Do not change it."""
+        return self._read.parameters
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function's first parameter is a `RunContext`."""
+        return self._read.takes_context
+
+    def validate(self, arguments: JsonObject) -> JsonObject:
+        """Arguments as the model wrote them → as the function takes them.
+
+        Raises:
+            InvalidArgumentsError: they do not fit; the message is for the model.
+        """
+        return self._read.validate(arguments)
+
+    @cached_property
+    def openai_schema(self) -> JsonObject:
+        """The tool as OpenAI's Chat Completions describe one; most chat templates read this shape too."""
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
+        }
+
+    @cached_property
+    def _read(self) -> FunctionSchema:
+        """The types and the docstring, read on first use: an agent with a hundred tools is made in no time."""
+        if self._parameters is None:
+            assert self.function is not None
+            return read_function(self.function, self.name)
+        takes_context = self.function is not None and _takes_context(self.function)
+        return FunctionSchema(self._description or "", self._parameters, takes_context, self._schema_validator())
+
+    def _schema_validator(self) -> ArgumentsValidator:
+        assert self._parameters is not None
+        try:
+            return schema_validator(self._parameters)
+        except ToolDefinitionError as error:
+            raise ToolDefinitionError(f"Tool {self.name!r}: {error}") from error
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        if self.function is None:
+            raise ToolDefinitionError(f"Tool {self.name!r} has no function: it is only described")
+        return self.function(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Tool[Concatenate[InstanceT, Q], S], instance: InstanceT, owner: type | None = None
+    ) -> Tool[Q, S]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> AnyTool:
+        """A decorated method becomes a tool of its object: ``toolbox.search`` can be given to an agent."""
+        if instance is None or self.function is None:
+            return self
+        return Tool(
+            self.function.__get__(instance, owner),
+            name=self.name,
+            description=self._description,
+            parameters=self._parameters,
+            timeout=self.timeout,
+            examples=self.examples,
+        )
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+AnyTool: TypeAlias = Tool[..., object]
+
+
+@overload
+def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    examples: Sequence[ToolExample] = (),
+) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
+def tool(
+    function: Callable[P, R_co] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    examples: Sequence[ToolExample] = (),
+) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
+    """Make a function a tool: ``@tool``, or ``@tool(name=…, description=…, timeout=seconds, examples=…)``.
+
+    Raises:
+        ToolDefinitionError: see `Tool.from_function`.
+    """
+
+    def decorate(function: Callable[P, R_co]) -> Tool[P, R_co]:
+        return Tool.from_function(function, name=name, description=description, timeout=timeout, examples=examples)
+
+    return decorate if function is None else decorate(function)
+
+
+def as_tool(given: AnyTool | Callable[..., object] | Mapping[str, object]) -> AnyTool:
+    """A tool from what people have: a Tool, a typed function, or a dict in OpenAI's shape.
+
+    Raises:
+        ToolDefinitionError: it is none of these.
+    """
+    if isinstance(given, Tool):
+        return given
+    if isinstance(given, Mapping):
+        return _from_openai(given)
+    if callable(given) and not inspect.isclass(given):
+        return Tool.from_function(given)
+    raise ToolDefinitionError(f"{given!r} is no tool: give a typed function, a Tool, or a dict in OpenAI's shape")
+
+
+def _from_openai(given: Mapping[str, object]) -> AnyTool:
+    described = given.get("function", given)
+    if not isinstance(described, Mapping) or not isinstance(described.get("name"), str):
+        raise ToolDefinitionError(f"{given!r} is no tool: a dict needs `name`, `description` and `parameters`")
+    parameters = described.get("parameters")
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    return Tool.from_schema(described["name"], str(described.get("description") or ""), parameters)
+
+
+def _takes_context(function: Callable[..., object]) -> bool:
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    return first is not None and (
+        getattr(first.annotation, "__origin__", first.annotation) is RunContext
+        or (isinstance(first.annotation, str) and bool(re.match(r"(\w+\.)*RunContext\b", first.annotation)))
+    )
+
+
+def _check_name(name: str) -> None:
+    if name in ("auto", "required", "none"):
+        raise ToolDefinitionError(f"A tool cannot be named {name!r}: tool_choice means something else by it")
+    if not re.fullmatch(r"[^\s<>{}\"'`\\]{1,128}", name):
+        raise ToolDefinitionError(
+            f"A tool cannot be named {name!r}: 1 to 128 characters without spaces, quotes, brackets < > {{ }} "
+            "or backslashes; give one with name=…"
+        )
+
+
+def _check_parameters(name: str, parameters: JsonObject) -> None:
+    if not isinstance(parameters, dict):
+        raise ToolDefinitionError(f"Tool {name!r}: parameters must be a JSON Schema object, not {parameters!r}")
+    kind = parameters.get("type", "object")
+    if kind != "object":
+        raise ToolDefinitionError(
+            f"Tool {name!r}: parameters must be the schema of an object, not of {kind!r}: "
+            'write {"type": "object", "properties": {…}}'
+        )
+
+
+def check_choice(tool_choice: str, tools: Mapping[str, AnyTool]) -> None:
+    """Refuse a ``tool_choice`` that cannot be honoured.
+
+    Raises:
+        ConfigError: ``required`` without any tool.
+        UnknownToolError: it names a tool that is not offered.
+    """
+    from agentkit.errors import UnknownToolError, nearest
+
+    if tool_choice in ("auto", "none") or tool_choice in tools:
+        return
+    if tool_choice == "required":
+        if not tools:
+            raise ConfigError("tool_choice is 'required', but there are no tools to choose from")
+        return
+    raise UnknownToolError(
+        f"tool_choice {tool_choice!r} is neither 'auto', 'required', 'none' nor one of the offered tools "
+        f"({', '.join(tools) or 'there are none'}).{nearest(tool_choice, [*tools, 'auto', 'required', 'none'])}"
+    )

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def test_with_nothing_configured(agentkit: Command) -> None:
+    found = rows(agentkit("models"))
+    assert found[0] == ["default", "llama_cpp:smollm2", "AGENTKIT_MODEL is not set"]
+    assert ["bundled", "llama_cpp:smollm2", "98 MB"] in found
+    assert ["provider", "openai", "OPENAI_API_KEY is not set"] in found
+    assert not [row for row in found if row[0] == "cached"]
+
+
+def test_configured_and_cached(agentkit: Command) -> None:
+    secret = "sk-very-secret"
+    agentkit.env |= {"AGENTKIT_MODEL": "openai:gpt-5", "OPENAI_API_KEY": secret}
+    agentkit.env["HF_HOME"] = str(agentkit.folder / "hf")
+    snapshot = agentkit.folder / "hf/hub/models--owner--repo/snapshots/abc"
+    (snapshot / "sub").mkdir(parents=True)
+    (snapshot / "sub/model.gguf").write_bytes(b"x" * 2_000_000)
+    (snapshot / "unfinished.gguf").symlink_to(snapshot / "nowhere")
+    done = agentkit("models")
+    found = rows(done)
+    assert found[0] == ["default", "openai:gpt-5", "AGENTKIT_MODEL says so"]
+    assert [row for row in found if row[0] == "cached"] == [["cached", f"llama_cpp:{snapshot}/sub/model.gguf", "2 MB"]]
+    assert ["provider", "openai", "OPENAI_API_KEY is set"] in found
+    assert secret not in done.stdout

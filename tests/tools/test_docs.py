@@ -1,0 +1,49 @@
+"""docs/tools.md: its Python runs, and its figures are the code's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agentkit import tool
+from agentkit_tools import calculator, files, web
+
+PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", [text for text in SNIPPETS if "Agent(" not in text])
+def test_snippets_run(snippet: str) -> None:
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    if "weather" in names:
+        weather = tool(names["weather"])  # type: ignore[call-overload]
+        assert weather.parameters["required"] == ["city"]
+        assert weather("Kyiv") == "Kyiv: sunny"
+    elif "engine" in names:
+        assert "1. Herons" in names["web_search"]("x")  # type: ignore[operator]
+
+
+def test_the_snippets_were_found() -> None:
+    assert len(SNIPPETS) == 5
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        f"{calculator.MAX_LENGTH} characters, {calculator.MAX_DEPTH} deep",
+        f"{files.MAX_READ // 1_000_000} MB, UTF-8",
+        f"{files.MAX_WRITE // 1_000_000} MB |",
+        f"{files.MAX_SHOWN:,} characters |",
+        f"{files.MAX_LISTED} entries",
+        f"{files.MAX_VISITED:,} entries looked at, {files.MAX_DEPTH} directories deep",
+        f"{web.MAX_QUERY} characters",
+        f"{web.MAX_RESULTS}, each field {web.MAX_SNIPPET} characters",
+        f"{web.MAX_URL:,} characters",
+        f"{web.MAX_TEXT:,} characters, then cut",
+    ],
+)
+def test_the_table_of_bounds_is_right(figure: str) -> None:
+    assert figure in PAGE.read_text(encoding="utf-8")
