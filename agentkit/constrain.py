@@ -7,15 +7,16 @@ first and the grammar of the calls begins at their marker; where a call is asked
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from agentkit.messages import JsonValue
+from agentkit.parsing.dialects.base import Literals
 from agentkit.tool import AnyTool
 
-__all__ = ["HERMES", "CallShape", "call_grammar"]
+__all__ = ["call_grammar"]
 
 # How the arguments are spaced: as models are trained to write JSON. ``lenient`` lets the compiler pass over keywords
 # that it does not know; the arguments are validated in full before a tool runs.
@@ -27,26 +28,12 @@ _JSON_STYLE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CallShape:
-    """The literal text around a call's name and its arguments, which are JSON."""
-
-    marker: str
-    before_name: str
-    before_arguments: str
-    close: str
-    separator: str
-
-
-HERMES: Final = CallShape("<tool_call>", '\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n")
-
-
 def call_grammar(
     tools: Sequence[AnyTool],
     tool_choice: str,
+    literals: Literals,
     special_tokens: Mapping[str, int],
     end_tokens: Iterable[int] = (),
-    shape: CallShape = HERMES,
     *,
     max_calls: int = 1,
 ) -> str | None:
@@ -55,48 +42,88 @@ def call_grammar(
     Args:
         tools: what may be called.
         tool_choice: ``auto``, ``required``, ``none`` or a tool's name.
-        special_tokens: the vocabulary's special tokens by text: a marker that is one of them is matched by its id.
+        literals: what stands around a call's name and its arguments, from its dialect. Calls that begin with nothing
+            but their JSON cannot be told from text: with ``auto`` they are not constrained.
+        special_tokens: the vocabulary's special tokens by text: in a literal they are matched by their ids.
         end_tokens: those that end a turn; they are never part of its text.
-        shape: how a call is written.
-        max_calls: in one turn, where a call is asked for. With 1, every turn ends behind its call: a small model held
-            to a grammar may not find the end alone.
+        max_calls: in one turn. With 1, a turn ends behind its call: a small model held to a grammar may not find the
+            end alone.
     """
-    named = [tool for tool in tools if tool.name == tool_choice]
     if tool_choice == "none" or not tools:
         return None
-    marker = _literal(shape.marker, special_tokens)
-    rules = {
-        "body": f"{_literal(shape.before_name, special_tokens)} ({' | '.join(_named_calls(named or tools, shape))}) "
-        f"{_literal(shape.close, special_tokens)}",
-    }
-    if tool_choice == "auto":
-        rules |= _free_choice(
-            shape, special_tokens, set(end_tokens), "piece* call?" if max_calls == 1 else "(piece | call)*"
-        )
+    named = [tool for tool in tools if tool.name == tool_choice]
+    writer = _Writer(named or tools, literals, special_tokens)
+    calls = max_calls if literals.parallel else 1
+    if tool_choice != "auto":
+        rules = {"start": writer.section(calls)}
+    elif (literals.section_open + literals.call_open).strip():
+        rules = writer.free_choice(calls, set(end_tokens))
     else:
-        following = f" ({_literal(shape.separator, special_tokens)} {marker} body){{0,{max_calls - 1}}}"
-        rules |= {"start": f"{marker} body" + (following if max_calls > 1 else "")}
+        return None
     return "%llguidance {}\n" + "".join(f"{name}: {rule}\n" for name, rule in rules.items())
 
 
-def _free_choice(
-    shape: CallShape, special_tokens: Mapping[str, int], end_tokens: set[int], start: str
-) -> dict[str, str]:
-    """Text and calls as ``start`` says; a call begins where its marker does."""
-    marker = special_tokens.get(shape.marker)
-    # Text as the lexer sees it holds no special tokens: name those that may stand in it, such as <think>.
-    free = [token for token in special_tokens.values() if token not in end_tokens and token != marker]
-    special = f" | <[{','.join(map(str, sorted(free)))}]>" if free else ""
-    rules = {"TEXT": r"/(.|\n)+/", "start": start, "piece": f"TEXT{special}"}
-    if marker is not None:
-        return rules | {"call": f"<[{marker}]> body"}
-    return rules | {"call": "lead body", "lead[lazy]": f"/(.|\\n)*/ {json.dumps(shape.marker)}"}
+class _Writer:
+    """Writes the rules of one dialect, tools and vocabulary."""
+
+    def __init__(self, tools: Sequence[AnyTool], literals: Literals, special_tokens: Mapping[str, int]) -> None:
+        self._tools = tools
+        self._literals = literals
+        self._special = special_tokens
+
+    def section(self, calls: int, *, begun: int = 0) -> str:
+        """All calls of a turn, 1 to ``calls``; ``begun`` characters of their opening are written already."""
+        further = ""
+        for index in range(calls - 1, 0, -1):
+            further = f"({self._symbols(self._literals.separator)} {self._call(index)} {further})?"
+        first = self._call(0, begun=max(0, begun - len(self._literals.section_open)))
+        opening = self._symbols(self._literals.section_open[begun:])
+        return f"{opening} {first} {further} {self._symbols(self._literals.section_close)}"
+
+    def free_choice(self, calls: int, end_tokens: set[int]) -> dict[str, str]:
+        """Text, and calls from their marker on; text again after them where there may be several."""
+        opening = self._literals.section_open + self._literals.call_open
+        marker = next((special for special in self._special if opening.startswith(special)), opening.rstrip())
+        token = self._special.get(marker)
+        # Text as the lexer sees it holds no special tokens: name those that may stand in it, such as <think>.
+        free = sorted(id for id in self._special.values() if id not in end_tokens and id != token)
+        rules = {
+            "TEXT": r"/(.|\n)+/",
+            "start": "piece* calls?" if calls == 1 else "(piece | calls)*",
+            "piece": "TEXT" + (f" | <[{','.join(map(str, free))}]>" if free else ""),
+            "calls": f"lead {self.section(calls, begun=len(marker))}",
+        }
+        if token is not None:
+            return rules | {"lead": f"<[{token}]>"}
+        return rules | {"lead[lazy]": f"/(.|\\n)*/ {json.dumps(marker)}"}
+
+    def _call(self, index: int, begun: int = 0) -> str:
+        literals = self._literals
+        head = (literals.call_open + literals.before_name)[begun:]
+        named = " | ".join(
+            f"{self._symbols(_escaped(tool.name) + literals.after_name, index)} %json {_compilable(_schema(tool))}"
+            for tool in self._tools
+        )
+        tail = self._symbols(literals.after_arguments + literals.call_close, index)
+        return f"{self._symbols(head, index)} ({named}) {tail}"
+
+    def _symbols(self, literal: str, index: int = 0) -> str:
+        """A literal as grammar symbols: special tokens by id, a call's id as the pattern of one."""
+        literal = literal.replace("{index}", str(index)).replace("{number}", str(index + 1))
+        special = sorted(self._special, key=len, reverse=True)
+        symbols = []
+        for piece in re.split("(" + "|".join(map(re.escape, [*special, "{id}"])) + ")", literal):
+            if piece == "{id}":
+                symbols.append(f"/{self._literals.id_pattern}/")
+            elif piece in self._special:
+                symbols.append(f"<[{self._special[piece]}]>")
+            elif piece:
+                symbols.append(json.dumps(piece))
+        return " ".join(symbols)
 
 
-def _named_calls(tools: Sequence[AnyTool], shape: CallShape) -> Iterable[str]:
-    for tool in tools:
-        schema = _compilable(json.dumps(tool.parameters, default=str))
-        yield f"{json.dumps(_escaped(tool.name) + shape.before_arguments)} %json {schema}"
+def _schema(tool: AnyTool) -> str:
+    return json.dumps(tool.parameters, default=str)
 
 
 @lru_cache(maxsize=1024)
@@ -127,16 +154,6 @@ def _without_patterns(schema: JsonValue, *, names: bool = False) -> dict[str, Js
         for key, value in schema.items()
         if names or key not in ("pattern", "format", "patternProperties")
     }
-
-
-def _literal(text: str, special_tokens: Mapping[str, int]) -> str:
-    """A literal as grammar symbols, its special tokens by id."""
-    for special, token in special_tokens.items():
-        before, found, after = text.partition(special)
-        if found:
-            parts = [_literal(before, special_tokens), f"<[{token}]>", _literal(after, special_tokens)]
-            return " ".join(part for part in parts if part)
-    return json.dumps(text) if text else ""
 
 
 def _escaped(name: str) -> str:

@@ -30,7 +30,9 @@ TOOLS = [
         },
     }
 ]
-PROSE = "The build is green, but `make lint` warns about <unused> names (see the log, line 12).\n\n- first\n- second\n\n"
+PROSE = (
+    "The build is green, but `make lint` warns about <unused> names (see the log, line 12).\n\n- first\n- second\n\n"
+)
 TOKEN = 4
 DECODER_TOKENS_PER_SECOND = 100
 
@@ -98,7 +100,8 @@ def main() -> None:
     given = arguments.parse_args()
     rows = [measure(dialect, named=True, quick=given.quick) for dialect in DIALECTS]
     rows += [measure(dialect, named=False, quick=given.quick) for dialect in ("hermes", "qwen3_coder", "bare_json")]
-    print(f"{'dialect':32}{'calls':>6}{'whole MB/s':>12}{'chunks MB/s':>13}{'µs/token':>10}{'% of decoder':>14}{'growth':>8}")
+    heads = f"{'dialect':32}{'calls':>6}{'whole MB/s':>12}{'chunks MB/s':>13}{'µs/token':>10}"
+    print(f"{heads}{'% of decoder':>14}{'growth':>8}")
     for row in rows:
         print(
             f"{row['dialect']:32}{row['calls']:>6}{row['whole_mb_per_s']:>12.2f}{row['chunked_mb_per_s']:>13.2f}"

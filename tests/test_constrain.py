@@ -8,11 +8,15 @@ from collections.abc import Iterator
 import pytest
 from llguidance import LLMatcher
 
-from agentkit import Tool
+from agentkit import Tool, ToolCall
 from agentkit.constrain import call_grammar
+from agentkit.parsing import DIALECTS
+from agentkit.parsing.dialects.hermes import HERMES as HERMES_DIALECT
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.llama_cpp.model import LlamaModel
 
+HERMES = HERMES_DIALECT.literals
+assert HERMES is not None
 ADD = Tool.from_schema(
     "add",
     "",
@@ -37,7 +41,7 @@ def model() -> Iterator[LlamaModel]:
 
 def verdict(model: LlamaModel, text: str, choice: str, special: dict[str, int], max_calls: int = 8) -> str:
     """``ends``: the text is a whole turn; ``goes on``: it may begin one; ``no``: it cannot be written."""
-    grammar = call_grammar([ADD, NOW], choice, special, model.end_tokens, max_calls=max_calls)
+    grammar = call_grammar([ADD, NOW], choice, HERMES, special, model.end_tokens, max_calls=max_calls)
     assert grammar is not None
     matcher = LLMatcher(model.grammar_tokenizer, grammar)
     assert not matcher.is_error(), matcher.get_error()
@@ -97,7 +101,7 @@ UNCOMPILABLE = [
 def test_what_the_compiler_does_not_know_is_left_to_validation(model: LlamaModel, unknown: dict[str, object]) -> None:
     properties = {"pattern": {"type": "integer"}, "x": unknown}
     tool = Tool.from_schema("f", "", {"type": "object", "properties": properties, "additionalProperties": False})
-    grammar = call_grammar([tool], "required", model.special_tokens)
+    grammar = call_grammar([tool], "required", HERMES, model.special_tokens)
     matcher = LLMatcher(model.grammar_tokenizer, grammar)
     assert not matcher.is_error(), matcher.get_error()
     call = '<tool_call>\n{"name": "f", "arguments": {"pattern": 1}}\n</tool_call>'
@@ -117,6 +121,28 @@ def test_special_tokens_may_stand_in_free_text_but_not_the_end_of_the_turn(model
     assert verdict(model, "a<|im_end|>b", "auto", special) == "no"
 
 
+WRITABLE = [name for name, dialect in DIALECTS.items() if dialect.literals]
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_what_a_dialect_writes_its_grammar_allows(model: LlamaModel, name: str, choice: str) -> None:
+    dialect = DIALECTS[name]
+    literals = dialect.literals
+    assert literals is not None
+    grammar = call_grammar([ADD, NOW], choice, literals, model.special_tokens, model.end_tokens, max_calls=3)
+    if not (literals.section_open + literals.call_open).strip() and choice == "auto":
+        assert grammar is None  # such a call cannot be told from text
+        return
+    calls = [ToolCall("add", {"a": 12, "note": "x"}), ToolCall("now", {}), ToolCall("add", {"a": -1})]
+    for given in (calls[:1], calls[: 3 if literals.parallel else 1]):
+        matcher = LLMatcher(model.grammar_tokenizer, grammar)
+        assert not matcher.is_error(), matcher.get_error()
+        tokens = model.tokenize(dialect.write_calls(given), special=True)
+        assert matcher.try_consume_tokens(tokens) == len(tokens)
+        assert matcher.is_accepting()
+
+
 def test_nothing_to_constrain() -> None:
-    assert call_grammar([], "auto", {}) is None
-    assert call_grammar([ADD], "none", {}) is None
+    assert call_grammar([], "auto", HERMES, {}) is None
+    assert call_grammar([ADD], "none", HERMES, {}) is None

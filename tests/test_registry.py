@@ -72,9 +72,16 @@ def test_an_agent_takes_plugins_by_name(plugins: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "cause"),
-    [("import no_such_module", "ModuleNotFoundError"), ("1 / 0", "ZeroDivisionError"), ("exit(3)", "SystemExit"), ("tool = 5", "no tool"),
-     ("tool = []", "holds no tool"), ("other = 1", "AttributeError"), ("def tool(a): ...", "has no type")],
-)  # fmt: skip
+    [
+        ("import no_such_module", "ModuleNotFoundError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("exit(3)", "SystemExit"),
+        ("tool = 5", "no tool"),
+        ("tool = []", "holds no tool"),
+        ("other = 1", "AttributeError"),
+        ("def tool(a): ...", "has no type"),
+    ],
+)
 def test_a_broken_plugin_is_named_and_the_others_work(plugins: Path, code: str, cause: str) -> None:
     name = f"broken-{abs(hash(code))}"
     install(plugins, name, {"bad": "tool"}, code)

@@ -17,6 +17,7 @@ import typer
 from agentkit.cli import screen
 from agentkit.cli.doctor import doctor
 from agentkit.cli.models import models
+from agentkit.cli.parse import parse
 from agentkit.cli.run import run
 from agentkit.cli.tools import tools
 from agentkit.errors import AgentKitError
@@ -75,5 +76,5 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
-for _command in (run, tools, models, doctor):
+for _command in (run, tools, parse, models, doctor):
     app.command()(_guarded(_command))

@@ -10,15 +10,16 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from agentkit.messages import JsonValue
 from agentkit.parsing.calls import Keys, RawCall, calls_in
+from agentkit.parsing.literals import LooseReader, Unreadable
 from agentkit.parsing.patterns import PatternSet, alt, chars, lit, look, seq, ws
 from agentkit.parsing.python_calls import complete_python_calls, read_python_calls
-from agentkit.parsing.repair import LooseReader, Unreadable, read_json
+from agentkit.parsing.repair import read_json
 
 __all__ = ["Body", "LineBody", "Scan", "ScannedBody"]
 
@@ -100,7 +101,7 @@ class Scan:
     closes: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     separators: str = ""
-    keys: Keys = Keys()
+    keys: Keys = field(default_factory=Keys)
     python: bool = False
     until_close: bool = False
     delimiters: tuple[str, ...] = ()
@@ -131,7 +132,10 @@ def _compile(scan: Scan) -> _Compiled:
     if scan.separators:
         after.append(seq(ws(), chars(f"[{re.escape(scan.separators)}]", 1, 1)))
     return _Compiled(
-        re.compile(f"[{re.escape(''.join(sorted(specials)))}]"), PatternSet(stops), PatternSet(tail), PatternSet(after),
+        re.compile(f"[{re.escape(''.join(sorted(specials)))}]"),
+        PatternSet(stops),
+        PatternSet(tail),
+        PatternSet(after),
         PatternSet(join),
     )
 

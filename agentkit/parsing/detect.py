@@ -46,6 +46,7 @@ _RULES: Final = (
     _Rule("lfm2", (), some=("<|tool_call_start|>", "<|tool_list_start|>", "List of tools: [")),
     _Rule("gigachat35", ("GCML",)),
     _Rule("gigachat31", ("<|function_call|>", "<|role_sep|>")),
+    _Rule("gigachat31", ("<|function_call|>",), none=("<|start_of_role|>",)),
     _Rule("gigachat3", ("<|role_sep|>", "<|message_sep|>")),
     _Rule("minimax_m3", ("]<]minimax[>[",)),
     _Rule("minimax_m2", ("<minimax:tool_call>",)),

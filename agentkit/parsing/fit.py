@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentkit.messages import JsonObject, JsonValue, clean_json
-from agentkit.parsing.repair import Digits, RawText, Repeated, Unreadable, read_json
+from agentkit.parsing.literals import Digits, RawText, Repeated, Unreadable, strict_json
+from agentkit.parsing.repair import read_json
 
 if TYPE_CHECKING:
     from agentkit.tool import AnyTool
@@ -153,9 +154,11 @@ class ToolSchema:
     def _validator(self, schema: JsonObject) -> Any:  # jsonschema's classes are made at run time
         from jsonschema import Draft202012Validator
         from jsonschema.validators import validator_for
-        from jsonschema_specifications import REGISTRY
+        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
-        definitions = {key: self.root[key] for key in ("$defs", "definitions", "$schema") if key in self.root}
+        definitions: dict[str, Any] = {
+            key: self.root[key] for key in ("$defs", "definitions", "$schema") if key in self.root
+        }
         try:
             checker = validator_for({**definitions, **schema}, default=Draft202012Validator)
             return checker({**definitions, **schema}, registry=REGISTRY)  # no reference is fetched
@@ -344,10 +347,10 @@ def type_text(text: str, schema: JsonValue, tool: ToolSchema | None = None) -> J
     if types:
         return _typed(text, types, lambda value: tool is None or tool.accepts(value, schema))
     try:
-        value = json.loads(text.strip(), parse_constant=_no_constant, parse_float=_finite)
+        value = strict_json(text.strip())
     except (ValueError, RecursionError):
         return text
-    return text if isinstance(value, str) and "string" in types else cast("JsonValue", value)
+    return text if isinstance(value, str) and "string" in types else value
 
 
 def plain(value: JsonValue) -> JsonValue:
@@ -430,10 +433,6 @@ def _finite(digits: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(digits)
     return number
-
-
-def _no_constant(constant: str) -> float:
-    raise ValueError(constant)
 
 
 def _has_float(value: JsonValue) -> bool:

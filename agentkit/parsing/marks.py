@@ -164,7 +164,7 @@ def _marks(dialect: Dialect | None, adopted: Dialect | None) -> Iterator[Mark]:
         for section in owner.sections:
             yield Mark(section, section.pattern, True, owner.name)
     for pair, _ in pairs if own else pairs[:1]:
-        if pair.close.first and not pair.line_start:
+        if pair.close.first and (pair is THINK or not pair.line_start):
             yield Mark(pair, pair.close, dialect is not None, closes=pair)
     yield Mark(Stop(), alt(*STOPS), False)
 

@@ -179,6 +179,8 @@ class PatternSet:
             listed = chain(self._always, *(found for start, found in self._by_key.items() if start.startswith(key)))
         rest = len(text) - at
         found = {
-            index for index, prefix in listed if text.startswith(prefix, at) or (rest < len(prefix) and prefix.startswith(text[at:]))
+            index
+            for index, prefix in listed
+            if text.startswith(prefix, at) or (rest < len(prefix) and prefix.startswith(text[at:]))
         }
         return sorted(found)

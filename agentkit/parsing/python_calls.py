@@ -8,7 +8,8 @@ from typing import Final
 
 from agentkit.messages import JsonObject, JsonValue
 from agentkit.parsing.calls import Keys, RawCall, calls_in
-from agentkit.parsing.repair import LooseReader, Unreadable, read_json
+from agentkit.parsing.literals import LooseReader, Unreadable
+from agentkit.parsing.repair import read_json
 
 __all__ = ["complete_python_calls", "read_python_calls"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from agentkit.errors import ConfigError, nearest
@@ -21,75 +21,32 @@ from agentkit.events import (
 from agentkit.messages import Problem, ToolCall, clean_text
 from agentkit.parsing.body import Body, LineBody, Scan, ScannedBody
 from agentkit.parsing.calls import Gate, Keys, RawCall, ToolBox
+from agentkit.parsing.context import Context
 from agentkit.parsing.detect import detect
 from agentkit.parsing.dialects import DIALECTS
 from agentkit.parsing.dialects.base import Reasoning, Section, Trigger
+from agentkit.parsing.literals import Unreadable
 from agentkit.parsing.marks import STOPS, Fence, Mark, Marks, Stop, marks_for
 from agentkit.parsing.patterns import PatternSet, chars, seq
 from agentkit.parsing.python_calls import read_python_calls
-from agentkit.parsing.repair import Unreadable
 from agentkit.parsing.tags import TagBody
+from agentkit.parsing.turn import CallFence, CodeFence, Held, OpenCall, Parsed, add_repair, is_story
 from agentkit.tool import AnyTool
 
 __all__ = ["Parsed", "StreamParser", "parse"]
 
-_CONTEXT: Final = 240
-"""Characters before a place that decide whether what follows is quoted or an example."""
 _BACKTICKS: Final = 32
 """Backticks in a row that can open inline code."""
 _REPLAYS: Final = 32
 """Times that text taken for a call's inside is read again; the bound keeps reading linear."""
-_EXAMPLE: Final = re.compile(
-    r"\b(?:for example|example|e\.g\.|for instance|such as|looks? like|the format|syntax|sample|would (?:be|write|emit|look))\b",
-    re.IGNORECASE,
-)
 _STOPS: Final = re.compile("|".join(map(re.escape, STOPS)))
 _FENCE_CLOSES: Final = {
     fence: PatternSet([seq(chars(r"[ \t]", 0, 8), fence, chars(rf"[ \t{fence[0]}]", 0, 8), "\n")])
     for fence in ("```", "~~~")
 }
 _FENCE_AT_END: Final = re.compile(r"[ \t]{0,8}(?:```[ \t`]{0,8}|~~~[ \t~]{0,8})\Z")
-_QUOTES: Final = "\"'“‘«„"
-_BEFORE_QUOTE: Final = ("", " ", "\n", "\t", "(", "[", "{", ":", ",", "=")
-_PLACEHOLDER: Final = re.compile(r":\s*<[A-Za-z]|\.\.\.|…")
-_MEMBER: Final = re.compile(r"[\w\"']\s*[:=(]")
 
 Tools = Iterable[AnyTool | Callable[..., object] | Mapping[str, object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a turn consists of."""
-
-    text: str = ""
-    reasoning: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Held:
-    """A call that counts only if nothing speaks against it."""
-
-    raw: str
-    found: list[ToolCall | Problem]
-    rule: Literal["line", "end", "reasoning"]
-    """What must not follow: text on the same line; any text; any answer."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A call being read."""
-
-    body: Body
-    opening: str
-    gate: Gate
-    mark: Mark
-    in_reasoning: bool
-    example: bool = False
-    """The text before announced an example: a call only if nothing comes after it."""
-    started: str = ""
-    """The id under which its start was announced."""
 
 
 class StreamParser:
@@ -147,13 +104,13 @@ class StreamParser:
             self._reasoning, owner = prefilled
             if dialect is None and owner:
                 self._marks = marks_for(None, owner)
-        self._open: _Open | None = None
-        self._fence: _CallFence | _CodeFence | None = None
+        self._open: OpenCall | None = None
+        self._fence: CallFence | CodeFence | None = None
         self._backticks = 0  # how many opened the inline code that we are in
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._suspect: Problem | None = None
         self._space: list[str] = []
-        self._recent = ""
+        self._context = Context()
         self._turn_start = True
         self._line_start = True
         self._truncated = False
@@ -234,7 +191,7 @@ class StreamParser:
                 self._line_start, self._backticks = True, 0
                 return self._gap("\n", at + 1)
             marks = self._marks.anywhere
-        if self._is_quoted():
+        if self._backticks or self._context.opens_quote():
             return self._backtick(at, final) if text[at] == "`" else self._say(text[at], at + 1)
         mark = marks.match(text, at, final)
         if mark is True:
@@ -263,17 +220,17 @@ class StreamParser:
             self._turn_start = False
             return end
         if isinstance(what, Fence):
-            call = what.plausible and self._inner is None and not self._is_example()
-            self._fence = _CallFence(match[0]) if call else _CodeFence(match[0][:3])
-            if isinstance(self._fence, _CodeFence):
+            call = what.plausible and self._inner is None and not self._context.announces_example()
+            self._fence = CallFence(match[0]) if call else CodeFence(match[0][:3])
+            if isinstance(self._fence, CodeFence):
                 self._say(match[0], end)
             return end
-        if (what.weak or not mark.native) and (self._is_example() or self._is_set_off()):
+        if (what.weak or not mark.native) and (self._context.announces_example() or self._context.is_set_off()):
             return self._say(self._buffer[at], at + 1)
-        if what.after_space and not self._is_after_space(what):
+        if what.after_space and not (self._line_start or self._context.invites_bare_call(what.weak)):
             return self._say(self._buffer[at], at + 1)
         named = match.groupdict().get("name")
-        if named and what.weak and not mark.native and not self._box.is_known(named):
+        if named and (what.known or (what.weak and not mark.native)) and not self._box.is_known(named):
             return self._say(self._buffer[at], at + 1)  # a word, and JSON that may be a call of its own
         self._open_call(mark, what, match, in_reasoning=False)
         return end
@@ -281,12 +238,12 @@ class StreamParser:
     def _fresh_line(self, at: int) -> int:
         """What follows stands as at the start of a line."""
         self._line_start, self._turn_start, self._backticks = True, False, 0
-        self._recent = ""
+        self._context.clear()
         return at
 
     def _stray_close(self, literal: str, end: int) -> int:
         """The close of a reasoning whose opening stood in the prompt: all so far was reasoning."""
-        if self._recent[-1:] == " ":
+        if self._context.last == " ":
             return self._say(literal, end)
         if not self._calls and not self._thought and not self._held:
             self._thought, self._text = self._text, []
@@ -305,31 +262,6 @@ class StreamParser:
             return len(self._buffer)
         return self._say(self._buffer[at], at + 1)
 
-    def _is_quoted(self) -> bool:
-        """Whether what follows stands in inline code or right after an opening quote."""
-        if self._backticks:
-            return True
-        before = self._recent[-1:]
-        return before != "" and before in _QUOTES and (self._recent[-2:-1] in _BEFORE_QUOTE)
-
-    def _is_example(self) -> bool:
-        """Whether the paragraph so far announces an example."""
-        return _EXAMPLE.search(self._recent.rsplit("\n\n", 1)[-1] if self._recent.strip() else "") is not None
-
-    def _is_set_off(self) -> bool:
-        """Whether the line is indented like code or quoted like mail."""
-        line = self._recent.rsplit("\n", 1)[-1]
-        return line.startswith(("    ", "\t")) or line.lstrip().startswith(">")
-
-    def _is_after_space(self, trigger: Trigger) -> bool:
-        """Whether a call that has no marker stands where one could: not inside a word, code or other JSON."""
-        if self._line_start:
-            return True
-        before = self._recent.rstrip()
-        return self._recent[-1:].isspace() and (
-            not trigger.weak or (before[-1:] in (":", ".", "!", "?", ">", ")") and before[-2:-1] not in ('"', "'"))
-        )
-
     def _backtick(self, at: int, final: bool) -> int:
         end, most = at, at + _BACKTICKS
         while end < min(len(self._buffer), most) and self._buffer[end] == "`":
@@ -347,7 +279,7 @@ class StreamParser:
     def _gap(self, space: str, end: int) -> int:
         """Whitespace, or an end-of-turn literal: held back until it is known what follows."""
         self._space.append(space)
-        self._recent = (self._recent + space)[-_CONTEXT:]
+        self._context.add(space)
         return end
 
     def _say(self, text: str, end: int) -> int:
@@ -365,20 +297,20 @@ class StreamParser:
             self._line_start = self._turn_start = False
         if len(solid) < len(text):
             self._space.append(text[len(solid) :])
-        self._recent = (self._recent + text[-_CONTEXT:])[-_CONTEXT:]
+        self._context.add(text)
         if "\n" in text[len(solid) :]:
             self._line_start, self._backticks = True, 0
         return end
 
     # ── fences ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _in_fence(self, fence: _CallFence | _CodeFence, at: int, final: bool) -> int:
+    def _in_fence(self, fence: CallFence | CodeFence, at: int, final: bool) -> int:
         text = self._buffer
         if at >= len(text):
             if not final:
                 return self._wait(at)
             self._fence = None
-            if isinstance(fence, _CallFence):
+            if isinstance(fence, CallFence):
                 self._close_fence(fence, "", closed=False)
             return at
         if fence.line_start:
@@ -388,14 +320,14 @@ class StreamParser:
             if close is not False or (final and _is_fence_end(text, at)):
                 end = close[1].end() if isinstance(close, tuple) else len(text)
                 self._fence = None
-                if isinstance(fence, _CallFence):
+                if isinstance(fence, CallFence):
                     self._close_fence(fence, text[at:end], closed=True)
                 else:
                     self._say(text[at:end], end)
                 return end
         end = text.find("\n", at) + 1 or len(text)
         fence.line_start = text[end - 1] == "\n"
-        if isinstance(fence, _CallFence):
+        if isinstance(fence, CallFence):
             fence.parts.append(text[at:end])
             if fence.line_start and "".join(fence.parts[-8:]).rstrip().endswith("```"):
                 self._fence = None
@@ -404,7 +336,7 @@ class StreamParser:
             self._say(text[at:end], end)
         return end
 
-    def _close_fence(self, fence: _CallFence, close: str, *, closed: bool) -> None:
+    def _close_fence(self, fence: CallFence, close: str, *, closed: bool) -> None:
         """A fence that holds nothing but calls is one; any other is text."""
         content = "".join(fence.parts)
         if content.rstrip().endswith("```"):
@@ -450,7 +382,7 @@ class StreamParser:
         here = found.start() if found else len(text)
         if here > at:
             return self._think(text[at:here], here)
-        if self._recent[-1:] == "`":
+        if self._context.last == "`":
             return self._think(text[at], at + 1)
         mark = marks.match(text, at, final)
         if mark is True:
@@ -477,7 +409,7 @@ class StreamParser:
             self._out(ReasoningDelta, solid if self._thought else solid.lstrip())
         if len(solid) < len(text):
             self._space.append(text[len(solid) :])
-        self._recent = (self._recent + text[-_CONTEXT:])[-_CONTEXT:]
+        self._context.add(text)
         return end
 
     # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -496,9 +428,11 @@ class StreamParser:
             body = LineBody(name=name, repairs=repairs)
         else:
             body = ScannedBody(trigger.body, name=name, call_id=call_id, repairs=repairs)
-        self._open = _Open(body, match[0], self._inner or gate, mark, in_reasoning, self._is_example())
+        self._open = OpenCall(
+            body, match[0], self._inner or gate, mark, in_reasoning, self._context.announces_example()
+        )
 
-    def _in_call(self, call: _Open, at: int, final: bool) -> int:
+    def _in_call(self, call: OpenCall, at: int, final: bool) -> int:
         at = call.body.feed(self._buffer, at, final)
         self._announce(call)
         if not call.body.done:
@@ -511,12 +445,15 @@ class StreamParser:
             self._replays += 1
             rest = self._buffer[at:]
             self._buffer, at = (leftover + rest, 0) if self._replays <= _REPLAYS else (self._buffer, at)
-        self._close_call(call)
+        try:
+            self._close_call(call)
+        except RecursionError:  # our caller had left too little of the stack for so deep a value
+            self._retract(call)
         if leftover and self._replays > _REPLAYS:
             self._say(leftover, at)
         return at
 
-    def _announce(self, call: _Open) -> None:
+    def _announce(self, call: OpenCall) -> None:
         """Report the start of a call and its arguments as they come, once it is sure to be one."""
         body = call.body
         if call.gate != "open" or call.in_reasoning or call.example or not body.committed:
@@ -532,9 +469,9 @@ class StreamParser:
         if fresh:
             self._emit(ToolCallDelta(call.started, fresh))
 
-    def _close_call(self, call: _Open) -> None:
+    def _close_call(self, call: OpenCall) -> None:
         raws = [] if call.body.failed else call.body.calls(truncated=self._truncated, is_known=self._box.is_known)
-        if call.body.failed or (call.gate == "open" and _is_story(raws)):
+        if call.body.failed or (call.gate == "open" and is_story(raws)):
             self._retract(call)
             return
         if self.dialect is None:
@@ -549,7 +486,7 @@ class StreamParser:
                 return
         known = [item for item in found if item is not None]
         if call.in_reasoning:
-            marked = [_add_repair(item, "call_in_reasoning") for item in known]
+            marked = [add_repair(item, "call_in_reasoning") for item in known]
             self._hold(call.opening + call.body.written, marked, "reasoning")
         elif (call.gate == "open" and not call.example) or self._inner:
             self._resolve_held("call")
@@ -562,7 +499,7 @@ class StreamParser:
             self._turn_start = True
 
     def _gated(
-        self, call: _Open, raws: list[RawCall], found: list[ToolCall | Problem | None]
+        self, call: OpenCall, raws: list[RawCall], found: list[ToolCall | Problem | None]
     ) -> list[ToolCall | Problem | None]:
         """Beside a call that counts, or cut off by the limit, the others are problems rather than text."""
         weak = isinstance(call.mark.what, Trigger) and call.mark.what.weak
@@ -573,14 +510,14 @@ class StreamParser:
                 found[index] = self._box.finish(raw, "open")
         return found
 
-    def _suspicion(self, call: _Open, raws: list[RawCall]) -> Problem | None:
+    def _suspicion(self, call: OpenCall, raws: list[RawCall]) -> Problem | None:
         """What is wrong with a call in another dialect's markers; reported if the turn ends with it."""
         if isinstance(call.mark.what, Trigger) and call.mark.what.weak:
             return None
         problems = [self._box.finish(raw, "open") for raw in raws]
-        return next((item for item in problems if isinstance(item, Problem)), None) if not _is_story(raws) else None
+        return next((item for item in problems if isinstance(item, Problem)), None) if not is_story(raws) else None
 
-    def _retract(self, call: _Open) -> None:
+    def _retract(self, call: OpenCall) -> None:
         """It was text, or reasoning, after all."""
         text = call.opening + call.body.written
         if call.in_reasoning:
@@ -592,7 +529,7 @@ class StreamParser:
         if rule != "reasoning":
             self._release_thoughts()
             self._turn_start = True
-        self._held.append(_Held("".join(self._space) + raw, found, rule))
+        self._held.append(Held("".join(self._space) + raw, found, rule))
         self._space.clear()
 
     def _resolve_held(self, by: Literal["text", "call", "end"], following: str = "") -> None:
@@ -619,7 +556,7 @@ class StreamParser:
             self._release(self._held)
             self._held = []
 
-    def _release(self, held: list[_Held]) -> None:
+    def _release(self, held: list[Held]) -> None:
         for item in held:
             if item.rule == "reasoning":
                 self._out(ReasoningDelta, item.raw)
@@ -701,24 +638,6 @@ def parse(
     return parser.result()
 
 
-@dataclass(slots=True)
-class _CallFence:
-    """A Markdown fence that may hold a call: kept until it ends."""
-
-    opening: str
-    fence: str = "```"
-    parts: list[str] = field(default_factory=list)
-    line_start: bool = True
-
-
-@dataclass(slots=True)
-class _CodeFence:
-    """A Markdown fence of code: text in which nothing is a call."""
-
-    fence: str = "```"
-    line_start: bool = True
-
-
 def _skip_space(text: str, at: int) -> int:
     while at < len(text) and text[at].isspace():
         at += 1
@@ -727,14 +646,3 @@ def _skip_space(text: str, at: int) -> int:
 
 def _is_fence_end(text: str, at: int) -> bool:
     return _FENCE_AT_END.match(text, at) is not None
-
-
-def _add_repair(item: ToolCall | Problem, repair: str) -> ToolCall | Problem:
-    return replace(item, repairs=[*item.repairs, repair]) if isinstance(item, ToolCall) else item
-
-
-def _is_story(raws: list[RawCall]) -> bool:
-    """Whether a marker was only talked about: what follows it has nothing of a call, or placeholders for it."""
-    if len(raws) != 1 or not raws[0].fault or raws[0].name or raws[0].kind == "truncated":
-        return False
-    return not _MEMBER.search(raws[0].raw) or _PLACEHOLDER.search(raws[0].raw) is not None

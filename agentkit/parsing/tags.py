@@ -11,8 +11,9 @@ from typing import Final, Literal
 from agentkit.messages import JsonValue
 from agentkit.parsing.body import Body
 from agentkit.parsing.calls import RawCall
+from agentkit.parsing.literals import RawText, Repeated, Unreadable
 from agentkit.parsing.patterns import Pattern, PatternSet, alt, anonymous, chars, look, opt, seq, ws
-from agentkit.parsing.repair import RawText, Repeated, Unreadable, read_json
+from agentkit.parsing.repair import read_json
 
 __all__ = ["TagBody", "Tags", "attribute_tag", "next_invoke"]
 
@@ -377,10 +378,7 @@ def read_elements(text: str, prefix: str, depth: int = 0) -> JsonValue:
         return RawText(text)
     if all(key == "item" for key, _ in found):
         return [value for _, value in found]
-    result: dict[str, JsonValue] = {}
-    for key, value in found:
-        result[key] = value
-    return result
+    return dict(found)
 
 
 def _matching(text: str, opening: str, close: str, at: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
@@ -33,7 +33,12 @@ from agentkit.messages import (
     clean_json,
     clean_text,
 )
+from agentkit.parsing import StreamParser
+from agentkit.parsing.calls import RawCall, ToolBox
+from agentkit.parsing.fit import plain
+from agentkit.parsing.repair import read_json, strict_json
 from agentkit.providers.base import ModelRequest
+from agentkit.tool import AnyTool
 
 __all__ = ["Payloads", "Turn", "load_chunk", "overflow", "request_body", "server_message"]
 
@@ -192,11 +197,18 @@ class _Call:
 
 
 class Turn:
-    """Chunks of one answer → events. Servers differ in much; what is tolerated is said where it is done."""
+    """Chunks of one answer → events. Servers differ in much; what is tolerated is said where it is done.
 
-    def __init__(self, server: str, tools: set[str]) -> None:
+    A server that does not know its model's format leaves calls in the text: they are read from there. Such calls come
+    at the end of the turn, and not at all where the server sent any as structure.
+    """
+
+    def __init__(self, server: str, tools: Sequence[AnyTool]) -> None:
         self._server = server
-        self._tools = tools
+        self._tools = {tool.name for tool in tools}
+        self._toolbox = ToolBox(tools)
+        self._text = StreamParser(tools=tools) if tools else None
+        self._written: list[ModelEvent] = []  # of calls that stood in the text
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._latest: _Call | None = None  # the one that last grew
@@ -225,7 +237,7 @@ class Turn:
             yield ReasoningDelta(clean_text(reasoning))
         content = delta.get("content")
         if content and (text := self._join(_flat(content))):
-            yield TextDelta(text)
+            yield from self._read_text(text)
         if (refusal := delta.get("refusal")) and isinstance(refusal, str):
             self._refused = True
             yield TextDelta(clean_text(refusal))
@@ -249,14 +261,32 @@ class Turn:
         if self._finish is None:
             raise ProviderConnectionError(f"{self._server} ended its answer without a finish_reason: it is not whole")
         if self._half:
-            yield TextDelta("\ufffd")
+            yield from self._read_text("\ufffd")
         reason = _FINISH_REASONS.get(self._finish, "stop")
+        if self._text:
+            yield from self._sorted(self._text.finish(truncated=reason == "length"))
         for call in self._calls:
             if not call.id and call.name:
                 yield from self._announce(call)
             cut_off = call is self._latest and reason in ("length", "content_filter")
-            yield _read_call(call, cut_off)
+            yield _read_call(call, cut_off, self._toolbox)
+        if not self._calls:
+            yield from self._written
         yield ModelFinished("refusal" if self._refused and reason == "stop" else reason, self._usage)
+
+    def _read_text(self, text: str) -> Iterator[ModelEvent]:
+        if self._text is None:
+            yield TextDelta(text)
+        else:
+            yield from self._sorted(self._text.feed(text))
+
+    def _sorted(self, events: Iterable[ModelEvent]) -> Iterator[ModelEvent]:
+        """Text at once; what concerns calls when it is known whether the server sends its own."""
+        for event in events:
+            if isinstance(event, TextDelta | ReasoningDelta):
+                yield event
+            else:
+                self._written.append(event)
 
     def _join(self, text: str) -> str:
         """Text without lone surrogates; the two halves of a character may come in two chunks."""
@@ -341,8 +371,12 @@ def _is_object(pieces: Sequence[str]) -> bool:
         return False
 
 
-def _read_call(call: _Call, cut_off: bool) -> ToolCallEnd | ProblemFound:
-    """The call, or what is wrong with it. Only arguments that were never written count as none."""
+def _read_call(call: _Call, cut_off: bool, toolbox: ToolBox) -> ToolCallEnd | ProblemFound:
+    """The call, or what is wrong with it. Only arguments that were never written count as none.
+
+    What is broken in a safe way is repaired. A tool that does not exist and arguments that do not fit are left to the
+    execution, which answers under the call's id.
+    """
     raw = clean_text("".join(call.pieces))
     if not call.name:
         return _problem(
@@ -351,15 +385,18 @@ def _read_call(call: _Call, cut_off: bool) -> ToolCallEnd | ProblemFound:
     if not raw.strip() and not cut_off:
         return ToolCallEnd(ToolCall(call.name, {}, call.id))  # OpenAI's habit for tools without parameters
     try:
-        arguments = clean_json(json.loads(raw))
+        arguments, repairs = (strict_json(raw), []) if cut_off else read_json(raw)
     except (ValueError, RecursionError) as error:
         if cut_off:
             message = f"The call of {call.name} was cut off before its arguments were complete, so it was not run. "
             return _problem("truncated", message + "Make the call again, shorter.", call, raw)
         message = f"The arguments of the call of {call.name} are not valid JSON ({_reason(error)}): {raw[:200]!r}. "
     else:
-        if isinstance(arguments, dict):
-            return ToolCallEnd(ToolCall(call.name, arguments, call.id))
+        fitted = toolbox.finish(RawCall(call.name, arguments, raw, call.id, list(repairs)), "open")
+        if isinstance(fitted, ToolCall):
+            return ToolCallEnd(fitted)
+        if isinstance(arguments := clean_json(plain(arguments)), dict):
+            return ToolCallEnd(ToolCall(call.name, arguments, call.id, list(repairs)))
         message = f"The arguments of the call of {call.name} are no JSON object: {raw[:200]!r}. "
     message += "The call was not run. Make it again with one JSON object as the arguments."
     return _problem("invalid_json", message, call, raw)

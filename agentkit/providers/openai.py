@@ -124,7 +124,7 @@ class OpenAIProvider(Provider):
         self._clients.clear()
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        turn = Turn(self._server, {tool.name for tool in request.tools})
+        turn = Turn(self._server, () if request.tool_choice == "none" else request.tools)
         response = await self._send(request_body(request, self.model, self._max_tokens_field) | self._extra_body)
         try:
             async with aclosing(self._receive(response, turn)) as payloads:

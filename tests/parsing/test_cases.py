@@ -17,7 +17,7 @@ def load() -> list[Any]:
     return [
         pytest.param(json.loads(line), id=json.loads(line)["id"])
         for file in sorted(CASES.glob("*.jsonl"))
-        for line in file.read_text("utf-8").splitlines()
+        for line in file.read_text("utf-8").split("\n")
         if line.strip()
     ]
 
@@ -36,11 +36,12 @@ def read(case: dict[str, Any], size: int) -> Parsed:
 
 
 def check(parsed: Parsed, expect: dict[str, Any]) -> None:
-    assert [{"name": call.name, "arguments": call.arguments} for call in parsed.calls] == expect["calls"]
-    # 1, 1.0 and True are equal in Python, and not what a tool gets.
-    assert json.dumps([call.arguments for call in parsed.calls], sort_keys=True) == json.dumps(
-        [call["arguments"] for call in expect["calls"]], sort_keys=True
-    )
+    if "calls" in expect:
+        assert [{"name": call.name, "arguments": call.arguments} for call in parsed.calls] == expect["calls"]
+        # 1, 1.0 and True are equal in Python, and not what a tool gets.
+        assert json.dumps([call.arguments for call in parsed.calls], sort_keys=True) == json.dumps(
+            [call["arguments"] for call in expect["calls"]], sort_keys=True
+        )
     if "text" in expect:
         assert parsed.text.strip() == expect["text"].strip()
     if "reasoning" in expect:

@@ -30,7 +30,9 @@ TOOLS = ToolBox([{"name": "do_it", "parameters": SCHEMA}, {"name": "fs.read-all"
 
 # Raw-text formats have no way to write their own markers, so text for all dialects is free of them. Leading and
 # trailing spaces are kept out too: a format that puts values on lines of their own cannot tell a newline from framing.
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="<>[]｜|✿`"), max_size=12)
+words = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="<>[]｜|✿`"), max_size=12
+)
 texts = st.lists(words.map(str.strip).filter(bool), min_size=1, max_size=4).map("\n".join)
 arguments = st.fixed_dictionaries(
     {"text": texts},

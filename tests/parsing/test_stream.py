@@ -26,12 +26,20 @@ from agentkit.parsing import DIALECTS, Parsed, StreamParser, parse
 from agentkit.parsing.marks import STOPS, marks_for
 
 TOOLS = [
-    {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}},
+    {
+        "name": "add",
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+    },
     {"name": "say", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}},
 ]
-CALLS = [ToolCall("add", {"a": 1, "b": 2}), ToolCall("say", {"text": "hi </tool_call> \"there\""})]
+CALLS = [ToolCall("add", {"a": 1, "b": 2}), ToolCall("say", {"text": 'hi </tool_call> "there"'})]
 MARKERS = sorted(
-    {prefix for dialect in DIALECTS.values() for trigger in dialect.triggers for prefix in trigger.pattern.prefixes or ()}
+    {
+        prefix
+        for dialect in DIALECTS.values()
+        for trigger in dialect.triggers
+        for prefix in trigger.pattern.prefixes or ()
+    }
     | {dialect.write_calls(CALLS[:1]) for dialect in DIALECTS.values()}
     | {"<think>", "</think>", "```", "```json\n", "~~~\n", "\n", "\n\n", " ", '"', "'", "\\", "{", "}", "[", "]", "`"}
     | {"ordinary words", "\ud800", "é", "｜", *STOPS}
@@ -61,7 +69,9 @@ dialects = st.sampled_from([None, *DIALECTS])
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=turns, dialect=dialects, prompt=st.sampled_from(["", "<think>\n"]), truncated=st.booleans(), data=st.data())
-def test_no_cut_changes_the_result(text: str, dialect: str | None, prompt: str, truncated: bool, data: st.DataObject) -> None:
+def test_no_cut_changes_the_result(
+    text: str, dialect: str | None, prompt: str, truncated: bool, data: st.DataObject
+) -> None:
     whole = read(text, [], dialect, prompt, truncated)
     assert read(text, range(1, len(text)), dialect, prompt, truncated) == whole
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))

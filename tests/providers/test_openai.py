@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -372,7 +373,7 @@ def test_text() -> None:
         counted,
         DONE,
     )
-    assert events_of(answer) == [TextDelta("Hel"), TextDelta("lo"), ModelFinished("stop", Usage(7, 5, 3, 2))]
+    assert events_of(answer, tools=[]) == [TextDelta("Hel"), TextDelta("lo"), ModelFinished("stop", Usage(7, 5, 3, 2))]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
@@ -395,7 +396,7 @@ def test_stream_cut_anywhere(pieces: int, newline: bytes) -> None:
     ]
     data = b"".join(item if isinstance(item, bytes) else event(item) for item in items)
     data = data.replace(json.dumps("🙂").encode(), '"🙂"'.encode()).replace(b"\n", newline)
-    assert events_of(sse(data, pieces=pieces)) == [
+    assert events_of(sse(data, pieces=pieces), tools=[]) == [
         TextDelta("grüß "),
         TextDelta("🙂"),
         ModelFinished("stop", Usage(7, 5)),
@@ -654,7 +655,7 @@ def test_surrogates_in_arguments() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    ['{"a": 1', "{'a': 1}", "a=1", "[1]", '"x"', "null", '{"a": 1}{"a": 2}', "[" * 100_000, "1" * 5_000, '{"a": "\n"}'],
+    ['{"a": 1, "b', "a=1", '"x"', "null", '{"a": 1}{"a": 2}', "[" * 100_000, "1" * 5_000],
 )
 def test_arguments_that_are_no_object_are_a_problem_and_not_empty(raw: str) -> None:
     good = call(1, id="c2", name="now", arguments="{}")
@@ -664,6 +665,52 @@ def test_arguments_that_are_no_object_are_a_problem_and_not_empty(raw: str) -> N
     assert (problem.kind, problem.name, problem.raw) == ("invalid_json", "add", raw)
     assert "add" in problem.message
     assert len(problem.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("raw", "arguments", "repairs"),
+    [
+        ("{'a': 1, 'b': 2}", {"a": 1, "b": 2}, ["single_quotes"]),
+        ('{"a": 1, "b": 2', {"a": 1, "b": 2}, ["missing_closers"]),
+        ('{"a": 1, "b": "2",}', {"a": 1, "b": 2}, ["trailing_comma", "string_to_number"]),
+    ],
+)
+def test_arguments_that_are_broken_in_a_safe_way_are_repaired(
+    raw: str, arguments: dict[str, int], repairs: list[str]
+) -> None:
+    (made,) = response_of(calls_answer(call(id="c1", name="add", arguments=raw))).calls
+    assert (made.name, made.arguments, made.id) == ("add", arguments, "c1")
+    assert len(made.repairs) == len(repairs)
+
+
+HERMES_CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+
+
+def test_calls_that_the_server_left_in_the_text_are_read() -> None:
+    text = f"Let me add. {HERMES_CALL}"
+    answer = sse(*(chunk(content=piece) for piece in re.findall(r"(?s).{1,5}", text)), chunk(finish="stop"), DONE)
+    response = response_of(answer)
+    assert (response.text.strip(), response.finish_reason) == ("Let me add.", "tool_calls")
+    assert [(made.name, made.arguments) for made in response.calls] == [("add", {"a": 1, "b": 2})]
+    assert response.message.calls[0].id
+
+
+def test_calls_in_the_text_are_not_run_beside_structured_ones() -> None:
+    structured = call(0, id="c1", name="add", arguments='{"a": 1, "b": 2}')
+    answer = sse(chunk(content=HERMES_CALL), chunk(tool_calls=[structured]), chunk(finish="tool_calls"), DONE)
+    assert [made.id for made in response_of(answer).calls] == ["c1"]
+
+
+def test_without_tools_a_call_in_the_text_is_text() -> None:
+    answer = sse(chunk(content=HERMES_CALL), chunk(finish="stop"), DONE)
+    response = response_of(answer, tools=[])
+    assert (response.text, response.calls) == (HERMES_CALL, [])
+
+
+def test_a_call_in_the_text_that_the_token_limit_cut_off_is_a_problem() -> None:
+    response = response_of(sse(chunk(content=HERMES_CALL[:45]), chunk(finish="length"), DONE))
+    assert response.calls == []
+    assert [problem.kind for problem in response.problems] == ["truncated"]
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", None])
@@ -697,7 +744,7 @@ def test_call_without_a_name() -> None:
 
 
 def test_history_with_a_problem_is_valid_for_the_next_request() -> None:
-    with serve(calls_answer(call(id="c1", name="add", arguments="{")), answer_text("sorry")) as server:
+    with serve(calls_answer(call(id="c1", name="add", arguments="{a")), answer_text("sorry")) as server:
         provider = provider_at(server)
         first = asyncio.run(provider.complete("hello", tools=TOOLS))
         asyncio.run(
@@ -935,7 +982,7 @@ def test_three_attempts_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [reply(b"no", status=400), sse(b"data: {\n\n"), sse_then_close(chunk(content="hi"))]
+    "failure", [reply(b"no", status=400), sse(b"data: {\n\n"), sse_then_close(chunk(content="hi there"))]
 )
 def test_other_failures_are_not(failure: Answer) -> None:
     waits = Waits()

@@ -1,4 +1,4 @@
-"""A JSON list of calls after one marker: Jamba, Hunyuan, Apriel, MiniMax-M1, Nemotron Nano v2, Phi-4-mini, functools."""
+"""A JSON list of calls after a marker: Jamba, Hunyuan, Apriel, MiniMax-M1, Nemotron Nano v2, Phi-4-mini, functools."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentkit.parsing.body import Scan
 from agentkit.parsing.calls import Keys
 from agentkit.parsing.dialects.base import Dialect, Literals, Results, Trigger
-from agentkit.parsing.dialects.common import CALL_JSON, OBJECT
+from agentkit.parsing.dialects.common import CALL_JSON, OBJECT, named_call
 from agentkit.parsing.patterns import Pattern, alt, chars, look, name, seq, ws
 
 _KEY_NAMES = (
@@ -63,7 +63,7 @@ GLM4_9B = Dialect(
 
 FUNCTIONS_COLON = Dialect(
     "functions_colon",
-    (Trigger(seq("functions.", name(), ":", ws(), OBJECT), Scan(separators=","), line_start=True),),
+    named_call(seq("functions.", name(), ":", ws()), Scan(separators=","), known=True, line_start=True),
     Literals(before_name="functions.", after_name=":\n", after_arguments="", separator="\n"),
     results=Results("{content}"),
 )

@@ -31,6 +31,7 @@ class Trigger:
         named_only: too much like ordinary text to be tried where another dialect, or none, is named.
         after_space: not in the middle of a word or of JSON.
         strict: even in its own dialect it counts only if the tool is known and the arguments fit.
+        known: only if the name in the opening is a tool's.
         repairs: noted on every call that begins like this.
     """
 
@@ -42,6 +43,7 @@ class Trigger:
     named_only: bool = False
     after_space: bool = False
     strict: bool = False
+    known: bool = False
     repairs: tuple[str, ...] = ()
 
 
@@ -195,7 +197,7 @@ class GemmaForm:
 
 @dataclass(frozen=True)
 class Results:
-    """How results are written back: ``each`` with ``{content}``, ``{name}``, ``{id}``, between ``open`` and ``close``."""
+    """How results are written: ``each`` with ``{content}``, ``{name}``, ``{id}``, between ``open`` and ``close``."""
 
     each: str = "<tool_response>\n{content}\n</tool_response>"
     separator: str = "\n"

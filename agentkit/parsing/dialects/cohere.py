@@ -50,7 +50,7 @@ COMMAND_R7B = Dialect(
                 "<|END_TEXT|>",
                 "<|CHATBOT_TOKEN|>",
                 "<|START_OF_TURN_TOKEN|>",
-            )  # fmt: skip
+            )
         ),
     ),
     results=Results(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentkit.parsing.body import Scan
 from agentkit.parsing.dialects.base import Dialect, Literals, Results, TagForm, Trigger
-from agentkit.parsing.dialects.common import OBJECT
+from agentkit.parsing.dialects.common import named_call
 from agentkit.parsing.patterns import Pattern, alt, chars, name, opt, seq, ws
 from agentkit.parsing.tags import Tags, attribute_tag, next_invoke
 
@@ -13,19 +13,10 @@ _CALL_OPEN, _CALL_CLOSE, _SEP = "<｜tool▁call▁begin｜>", "<｜tool▁call�
 _HEAD = seq(opt(_CALLS_OPEN, ws()), _CALL_OPEN, ws())
 _FENCE = opt("```", chars("[a-z]", 0, 8), ws())
 _FENCED = (f"```{_CALL_CLOSE}", f"```\n{_CALL_CLOSE}", _CALL_CLOSE, "```")
+_SCAN = Scan(closes=_FENCED, after=(_CALLS_CLOSE,), breaks=(_CALL_OPEN,))
 _TRIGGERS = (
-    Trigger(
-        seq(_HEAD, "function", _SEP, ws(), name(), ws(), _FENCE, OBJECT),
-        Scan(closes=_FENCED, after=(_CALLS_CLOSE,), breaks=(_CALL_OPEN,)),
-    ),
-    Trigger(
-        seq(_HEAD, name(), _SEP, ws(), _FENCE, OBJECT),
-        Scan(closes=_FENCED, after=(_CALLS_CLOSE,), breaks=(_CALL_OPEN,)),
-    ),
-    Trigger(
-        seq(_HEAD, opt("function", _SEP, ws()), name(), alt(_SEP, "\n")),
-        Scan(closes=_FENCED, after=(_CALLS_CLOSE,), breaks=(_CALL_OPEN,), until_close=True),
-    ),
+    *named_call(seq(_HEAD, "function", _SEP, ws(), name(), ws(1), _FENCE), _SCAN),
+    *named_call(seq(_HEAD, name(), _SEP, ws(), _FENCE), _SCAN),
 )
 
 DEEPSEEK_V3 = Dialect(

@@ -5,19 +5,24 @@ The prompt of v3.2 already ends in ``>>>``, so a turn begins with a name.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agentkit.parsing.body import Scan
 from agentkit.parsing.dialects.base import Dialect, Literals, Results, Section, Trigger
-from agentkit.parsing.dialects.common import OBJECT
-from agentkit.parsing.patterns import alt, chars, lit, name, opt, seq, ws
+from agentkit.parsing.dialects.common import ANYTHING, OBJECT, named_call
+from agentkit.parsing.patterns import Pattern, alt, chars, lit, name, opt, seq, ws
+
+_NOT_ALL = Pattern(r"(?!all\s)", "", None, True)
+"""``all`` is everybody, not a tool."""
 
 FUNCTIONARY_V2 = Dialect(
     "functionary_v2",
     (
-        Trigger(
-            seq(opt("<|from|>assistant\n"), "<|recipient|>", ws(), name(), ws(), "<|content|>", ws(), OBJECT),
+        *named_call(
+            seq(opt("<|from|>assistant\n"), "<|recipient|>", ws(), _NOT_ALL, name(), ws(), "<|content|>", ws()),
             Scan(after=("<|stop|>",), breaks=("<|recipient|>", "<|from|>")),
         ),
-        Trigger(seq(name(), ws(), "<|content|>", ws(), OBJECT), Scan(breaks=("<|from|>",)), turn_start=True),
+        *named_call(seq(_NOT_ALL, name(), ws(), "<|content|>", ws()), Scan(breaks=("<|from|>",)), turn_start=True),
     ),
     Literals(
         call_open="<|from|>assistant\n<|recipient|>",
@@ -35,13 +40,14 @@ FUNCTIONARY_V2 = Dialect(
     results=Results("<|from|>{name}\n<|recipient|>all\n<|content|>{content}"),
 )
 
+_FUNCTION = seq("<function", ws(), "=", ws(), chars("[\"']", 0, 1), name(), chars("[\"']", 0, 1), ">")
+_SCAN = Scan(closes=("</function>",), breaks=("<function=",))
+
 FUNCTIONARY_V31 = Dialect(
     "functionary_v31",
     (
-        Trigger(
-            seq("<function", ws(), "=", ws(), chars("[\"']", 0, 1), name(), chars("[\"']", 0, 1), ">", ws(), OBJECT),
-            Scan(closes=("</function>",), breaks=("<function=",)),
-        ),
+        Trigger(seq(_FUNCTION, ws(), OBJECT), _SCAN),
+        Trigger(seq(_FUNCTION, ANYTHING), replace(_SCAN, until_close=True), named_only=True),
     ),
     Literals(call_open="<function=", before_name="", after_name=">", after_arguments="", call_close="</function>"),
     results=Results("{content}"),
@@ -50,11 +56,16 @@ FUNCTIONARY_V31 = Dialect(
 FUNCTIONARY_V32 = Dialect(
     "functionary_v32",
     (
-        Trigger(
-            seq(">>>", ws(), name(), chars(r"[ \t]", 0, 8), "\n", ws(), OBJECT), Scan(breaks=(">>>",)), line_start=True
+        *named_call(
+            seq(">>>", ws(), _NOT_ALL, name(), chars(r"[ \t]", 0, 8), "\n", ws()),
+            Scan(breaks=(">>>",)),
+            known=True,
+            line_start=True,
         ),
         Trigger(seq(">>>", name(), "\n", ws(), OBJECT), Scan(breaks=(">>>",))),
-        Trigger(seq(name(), chars(r"[ \t]", 0, 8), "\n", ws(), OBJECT), Scan(breaks=(">>>",)), turn_start=True),
+        *named_call(
+            seq(_NOT_ALL, name(), chars(r"[ \t]", 0, 8), "\n", ws()), Scan(breaks=(">>>",)), known=True, turn_start=True
+        ),
     ),
     Literals(call_open=">>>", before_name="", after_name="\n", after_arguments=""),
     sections=(Section(lit(">>>all\n")), Section(lit("all\n"), turn_start=True)),

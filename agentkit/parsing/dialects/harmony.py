@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from agentkit.parsing.body import Scan
-from agentkit.parsing.dialects.base import Dialect, Literals, Reasoning, Results, Section, Trigger
-from agentkit.parsing.dialects.common import OBJECT
+from agentkit.parsing.dialects.base import Dialect, Literals, Reasoning, Results, Section
+from agentkit.parsing.dialects.common import named_call
 from agentkit.parsing.patterns import Pattern, alt, chars, look, name, opt, seq, ws
 
 _START = "<|start|>assistant"
-_DOUBLED = opt("<|channel|>", opt(alt("analysis", "commentary", "final"), ws(), opt("to=assistant"), ws()), look("<|channel|>"))
+_DOUBLED = opt(
+    "<|channel|>", opt(alt("analysis", "commentary", "final"), ws(), opt("to=assistant"), ws()), look("<|channel|>")
+)
 _CHANNEL = seq(_DOUBLED, "<|channel|>", alt("analysis", "commentary", "final"))
 _CONSTRAIN = seq(ws(), opt(alt("<|constrain|>", "json", "code"), opt("json")), ws(), "<|message|>")
 _TO = seq("to=", opt("functions."), name())
@@ -28,9 +30,9 @@ def _message(*channels: str) -> Pattern:
 HARMONY = Dialect(
     "harmony",
     (
-        Trigger(seq(opt(_START), _CHANNEL, ws(), _TO, _CONSTRAIN, ws(), OBJECT), _BODY),
-        Trigger(seq(_START, ws(), _TO, ws(), _CHANNEL, _CONSTRAIN, ws(), OBJECT), _BODY),
-        Trigger(seq(_TO, ws(), _CHANNEL, _CONSTRAIN, ws(), OBJECT), _BODY, line_start=True),
+        *named_call(seq(opt(_START), _CHANNEL, ws(), _TO, _CONSTRAIN, ws()), _BODY),
+        *named_call(seq(_START, ws(), _TO, ws(), _CHANNEL, _CONSTRAIN, ws()), _BODY),
+        *named_call(seq(_TO, ws(), _CHANNEL, _CONSTRAIN, ws()), _BODY, line_start=True),
     ),
     Literals(
         call_open="<|channel|>commentary to=functions.",

@@ -116,7 +116,9 @@ STEP3 = Dialect(
                 param_close=("</steptml:parameter>",),
                 call_close=("</steptml:invoke><｜tool_call_end｜>", "</steptml:invoke>"),
                 after=("<｜tool_call_end｜>\n<｜tool_calls_end｜>", "<｜tool_calls_end｜>", "<｜tool_call_end｜>"),
-                call_open=(seq(_HEAD, next_invoke("\n", "<steptml:invoke", "<steptml:parameter", "</steptml:invoke>")),),
+                call_open=(
+                    seq(_HEAD, next_invoke("\n", "<steptml:invoke", "<steptml:parameter", "</steptml:invoke>")),
+                ),
             ),
         ),
     ),

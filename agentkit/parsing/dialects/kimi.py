@@ -67,7 +67,13 @@ KIMI_K3 = Dialect(
                 param_close=(_close("argument"),),
                 call_close=(_close("call"),),
                 after=(_close("tools"),),
-                call_open=(seq(attribute_tag("<|open|>call", "tool", "_next", "<|sep|>"), ws(), look("<|open|>argument", "<|close|>call")),),
+                call_open=(
+                    seq(
+                        attribute_tag("<|open|>call", "tool", "_next", "<|sep|>"),
+                        ws(),
+                        look("<|open|>argument", "<|close|>call"),
+                    ),
+                ),
                 typed="type",
             ),
         ),

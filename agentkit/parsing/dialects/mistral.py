@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from agentkit.parsing.body import Scan
 from agentkit.parsing.dialects.base import Dialect, Literals, Results, Trigger
-from agentkit.parsing.dialects.common import CALL_JSON, OBJECT, between
+from agentkit.parsing.dialects.common import CALL_JSON, OBJECT, between, named_call
 from agentkit.parsing.patterns import chars, name, opt, seq, ws
 
 _NEXT = ("[TOOL_CALLS]",)
 _ID = seq("[CALL_ID]", chars(r"[\w-]", 1, 64, group="id"))
 _TRIGGERS = (
     Trigger(seq("[TOOL_CALLS]", ws(), CALL_JSON), Scan(late_id=True, breaks=_NEXT)),
-    Trigger(seq("[TOOL_CALLS]", ws(), name(), opt(_ID), "[ARGS]", ws(), OBJECT), Scan(breaks=_NEXT)),
+    *named_call(seq("[TOOL_CALLS]", ws(), name(), opt(_ID), "[ARGS]", ws()), Scan(breaks=_NEXT)),
     Trigger(
         seq("[TOOL_CALLS", opt("]"), ws(), name(), opt(_ID), opt("[ARGS"), opt("]"), ws(), OBJECT),
         Scan(breaks=_NEXT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentkit.parsing.body import Scan
 from agentkit.parsing.calls import Keys
 from agentkit.parsing.dialects.base import Dialect, Literals, Reasoning, Results, Section, Trigger
-from agentkit.parsing.dialects.common import CALL_JSON, OBJECT, between
+from agentkit.parsing.dialects.common import CALL_JSON, between, named_call
 from agentkit.parsing.patterns import alt, chars, lit, look, name, opt, seq, ws
 
 APERTUS = Dialect(
@@ -105,7 +105,7 @@ _PLAMO_ARGUMENTS = _plamo("begin_tool_arguments")
 PLAMO3 = Dialect(
     "plamo3",
     (
-        Trigger(
+        *named_call(
             seq(
                 opt(_plamo("begin_tool_requests"), ws()),
                 opt(_plamo("begin_tool_request"), ws()),
@@ -119,8 +119,7 @@ PLAMO3 = Dialect(
                 opt("<|plamo:constrain|>", chars("[a-z]", 1, 16)),
                 opt("<|plamo:msg|>"),
                 ws(),
-                OBJECT,
-            ),  # fmt: skip
+            ),
             Scan(
                 closes=(
                     _plamo("end_tool_arguments") + _plamo("end_tool_request"),
@@ -148,7 +147,7 @@ PLAMO3 = Dialect(
 SOLAR_OPEN = Dialect(
     "solar_open",
     (
-        Trigger(
+        *named_call(
             seq(
                 opt("<|begin|>assistant"),
                 opt("<|tool_calls|>", ws()),
@@ -160,8 +159,7 @@ SOLAR_OPEN = Dialect(
                 ws(),
                 "<|tool_call:args|>",
                 ws(),
-                OBJECT,
-            ),  # fmt: skip
+            ),
             Scan(closes=("<|tool_call:end|>",), after=("<|calls|>", "<|end|>"), breaks=("<|tool_call:begin|>",)),
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentkit.parsing.body import Scan
 from agentkit.parsing.dialects.base import Dialect, Literals, Results, Trigger
-from agentkit.parsing.dialects.common import OBJECT
+from agentkit.parsing.dialects.common import OBJECT, named_call
 from agentkit.parsing.patterns import chars, name, opt, seq, ws
 
 _SPACE = chars(r"[ \t]", 0, 16)
@@ -25,8 +25,8 @@ REACT = Dialect(
 QWEN_AGENT = Dialect(
     "qwen_agent",
     (
-        Trigger(
-            seq("✿FUNCTION✿:", ws(), name(), ws(), "✿ARGS✿:", ws(), OBJECT),
+        *named_call(
+            seq("✿FUNCTION✿:", ws(), name(), ws(), "✿ARGS✿:", ws()),
             Scan(
                 breaks=("✿FUNCTION✿", "✿RESULT✿", "✿RETURN✿"), after=("✿RESULT✿:", "✿RESULT✿", "✿RETURN✿:", "✿RETURN✿")
             ),

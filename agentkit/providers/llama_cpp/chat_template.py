@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from agentkit.constrain import CallShape
 from agentkit.errors import MissingExtraError, ProviderError, UnsupportedInputError
 from agentkit.messages import (
     ImagePart,
@@ -82,13 +81,13 @@ class ChatTemplate:
         special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         return cls(model, source, () if source else PLAIN_STOP, template, special)
 
-    def tokens(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: CallShape | None) -> list[int]:
+    def tokens(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: bool) -> list[int]:
         """The prompt's tokens, up to where the model goes on.
 
         Args:
             messages: the conversation, its system message first.
             tools: what is offered.
-            taught: how calls are written, for a template that does not say so itself.
+            taught: teach the tools in the prompt, for a template that does not show them, or not readably.
 
         Raises:
             ProviderError: the template refuses these messages.
@@ -99,7 +98,7 @@ class ChatTemplate:
         described = self._guard([tool.openai_schema for tool in tools])
         assert isinstance(described, list)
         if taught:
-            guarded, described = teach(guarded, tools, described, taught), []
+            guarded, described = teach(guarded, tools, described), []
         return self._tokenize(self._render(wire_messages(guarded), described))
 
     def _tokenize(self, prompt: str) -> list[int]:

@@ -12,21 +12,20 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from agentkit.constrain import HERMES, call_grammar
+from agentkit.constrain import call_grammar
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.limits import ModelSettings
 from agentkit.messages import Usage
-from agentkit.parsing import StreamParser, detect
+from agentkit.parsing import DIALECTS, StreamParser, detect
+from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.engine import Engine, Finished, Job, Output
 from agentkit.providers.llama_cpp.model import import_llama_cpp
+from agentkit.providers.llama_cpp.taught import TAUGHT
 
 __all__ = ["LlamaCppProvider"]
-
-DIALECT: Final = "hermes"
-"""How calls are written: as the template says if it says this, else taught."""
 
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn of a model that was trained on tools, where one is asked for. One that is taught makes one."""
@@ -83,16 +82,19 @@ class LlamaCppProvider(Provider):
         """
         engine, template = await asyncio.to_thread(self._load)
         tools = () if request.tool_choice == "none" else request.tools
-        native = _is_native(template)
-        prompt = await asyncio.to_thread(template.tokens, request.messages, tools, taught=None if native else HERMES)
+        native = _native_dialect(template)
+        prompt = await asyncio.to_thread(template.tokens, request.messages, tools, taught=native is None)
+        dialect = native or TAUGHT
+        assert dialect.literals is not None
         grammar = call_grammar(
             tools,
             request.tool_choice,
+            dialect.literals,
             engine.model.special_tokens,
             engine.model.end_tokens,
             max_calls=MAX_PARALLEL_CALLS if native else 1,
         )
-        parser = StreamParser(tools=list(tools), dialect=DIALECT if tools else None)
+        parser = StreamParser(tools=list(tools), dialect=dialect.name if tools else None)
         text = _TextStream((*request.settings.stop, *template.stop))
         finished: Finished | None = None
         async with aclosing(_decode(engine, prompt, request.settings, grammar)) as outputs:
@@ -189,9 +191,11 @@ def _overlap(text: str, string: str) -> int:
     return next((n for n in range(min(len(text), len(string) - 1), 0, -1) if text.endswith(string[:n])), 0)
 
 
-def _is_native(template: ChatTemplate) -> bool:
-    """Whether the template shows tools by itself, in the dialect that our grammar writes."""
-    return bool(template.source) and "tools" in template.source and detect(template.source) == DIALECT
+def _native_dialect(template: ChatTemplate) -> Dialect | None:
+    """The dialect in which the template shows tools by itself, if it does and a grammar can hold calls to it."""
+    name = detect(template.source) if "tools" in template.source else None
+    dialect = DIALECTS[name] if name else None
+    return dialect if dialect and dialect.literals else None
 
 
 def _was_cut_off(finished: Finished | None) -> bool:

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Final
 
-from agentkit.constrain import CallShape
-from agentkit.messages import JsonValue, Message
+from agentkit.messages import JsonValue, Message, ToolCall
+from agentkit.parsing import DIALECTS
 from agentkit.tool import AnyTool, ToolExample
 
-__all__ = ["teach"]
+__all__ = ["TAUGHT", "teach"]
+
+TAUGHT: Final = DIALECTS["hermes"]
+"""The format that is taught: plain JSON between markers, and the most common one."""
 
 MAX_EXAMPLES: Final = 4
 """Exchanges shown, over all tools: each costs about sixty tokens of the context."""
@@ -29,46 +32,36 @@ Tools:
 {tools}"""
 
 
-def teach(
-    messages: Sequence[Message], tools: Sequence[AnyTool], described: Sequence[JsonValue], shape: CallShape
-) -> list[Message]:
+def teach(messages: Sequence[Message], tools: Sequence[AnyTool], described: Sequence[JsonValue]) -> list[Message]:
     """The same conversation for a template that only knows text.
 
     Args:
         messages: the conversation.
         tools: what is offered; their examples are shown.
         described: the tools in OpenAI's shape, as they may be written into a prompt.
-        shape: how a call is written.
     """
-    written = [_as_text(message, shape) for message in messages]
+    written = [_as_text(message) for message in messages]
     if not tools:
         return written
     system = written.pop(0).text if written and written[0].role == "system" else ""
     lesson = _LESSON.format(
-        sample=write_call("tool name", {"parameter": "value"}, shape),
+        sample=TAUGHT.write_calls([ToolCall("tool name", {"parameter": "value"})]),
         tools="\n".join(json.dumps(_function(tool), ensure_ascii=False, default=str) for tool in described),
     )
     return [
         Message("system", f"{system}\n\n{lesson}" if system else lesson),
-        *chain.from_iterable(_exchange(name, example, shape) for name, example in _examples(tools)),
+        *chain.from_iterable(_exchange(name, example) for name, example in _examples(tools)),
         *written,
     ]
 
 
-def write_call(name: str, arguments: JsonValue, shape: CallShape) -> str:
-    """A call as the model is to write it."""
-    quoted = json.dumps(name, ensure_ascii=False)[1:-1]
-    body = json.dumps(arguments, ensure_ascii=False, default=str)
-    return f"{shape.marker}{shape.before_name}{quoted}{shape.before_arguments}{body}{shape.close}"
-
-
-def _as_text(message: Message, shape: CallShape) -> Message:
+def _as_text(message: Message) -> Message:
     if message.role == "tool":
         return Message("user", _shown(result.content for result in message.results))
-    calls = [write_call(call.name, call.arguments, shape) for call in message.calls]
-    if not calls:
+    if not message.calls:
         return message
-    return Message(message.role, shape.separator.join([message.text, *calls] if message.text else calls))
+    written = TAUGHT.write_calls(message.calls)
+    return Message(message.role, f"{message.text}\n{written}" if message.text else written)
 
 
 def _examples(tools: Sequence[AnyTool]) -> Iterable[tuple[str, ToolExample]]:
@@ -77,10 +70,10 @@ def _examples(tools: Sequence[AnyTool]) -> Iterable[tuple[str, ToolExample]]:
     return islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
 
 
-def _exchange(name: str, example: ToolExample, shape: CallShape) -> list[Message]:
+def _exchange(name: str, example: ToolExample) -> list[Message]:
     return [
         Message("user", example.request),
-        Message("assistant", write_call(name, example.arguments, shape)),
+        Message("assistant", TAUGHT.write_calls([ToolCall(name, example.arguments)])),
         Message("user", _shown([example.result])),
         Message("assistant", example.answer),
     ]
