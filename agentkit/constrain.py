@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from agentkit.messages import JsonValue
+from agentkit.messages import JsonObject, JsonValue
 from agentkit.parsing.dialects.base import Literals
 from agentkit.tool import AnyTool
 
@@ -135,25 +135,41 @@ def _compilable(schema: str) -> str:
     from llguidance import LLMatcher
 
     whole = json.loads(schema)
-    for attempt in (whole, _without_patterns(whole)):
+    if "allOf" not in schema:  # each part of one would close the others out
+        whole = _rewritten(whole, _closed)
+    for attempt in (whole, _rewritten(whole, _without_patterns)):
         styled = json.dumps({**attempt, "x-guidance": _JSON_STYLE})
         if not LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(styled)):
             return styled
     return json.dumps({"type": "object", "x-guidance": _JSON_STYLE})
 
 
-def _without_patterns(schema: JsonValue, *, names: bool = False) -> dict[str, JsonValue]:
-    """A schema without ``pattern`` and ``format``; ``names`` says that the keys are properties' names."""
-    assert isinstance(schema, dict)
-    return {
-        key: _without_patterns(value, names=not names and key in ("properties", "$defs", "definitions"))
-        if isinstance(value, dict)
-        else [_without_patterns(item) if isinstance(item, dict) else item for item in value]
-        if isinstance(value, list)
-        else value
-        for key, value in schema.items()
-        if names or key not in ("pattern", "format", "patternProperties")
-    }
+def _closed(schema: JsonObject) -> JsonObject:
+    """An object that says what it holds holds nothing else: a model is not to make up arguments."""
+    open_ended = ("additionalProperties", "unevaluatedProperties", "patternProperties", "anyOf", "oneOf", "$ref", "if")
+    if "properties" not in schema or any(key in schema for key in open_ended):
+        return schema
+    return {**schema, "additionalProperties": False}
+
+
+def _without_patterns(schema: JsonObject) -> JsonObject:
+    return {key: value for key, value in schema.items() if key not in ("pattern", "format", "patternProperties")}
+
+
+def _rewritten(schema: JsonObject, rewrite: Callable[[JsonObject], JsonObject]) -> JsonObject:
+    """A schema with every schema in it rewritten."""
+
+    def inside(key: str, value: JsonValue) -> JsonValue:
+        if isinstance(value, list):
+            return [_rewritten(item, rewrite) if isinstance(item, dict) else item for item in value]
+        if not isinstance(value, dict):
+            return value
+        if key in ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas"):
+            return {name: _rewritten(item, rewrite) if isinstance(item, dict) else item for name, item in value.items()}
+        return _rewritten(value, rewrite)
+
+    values = ("enum", "const", "default", "examples")  # these hold no schemas
+    return {key: value if key in values else inside(key, value) for key, value in rewrite(schema).items()}
 
 
 def _escaped(name: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from agentkit.errors import InvalidArgumentsError, ToolError, nearest
+from agentkit.errors import InvalidArgumentsError, ToolDefinitionError, ToolError, nearest
 from agentkit.events import ToolFinished, ToolStarted
 from agentkit.messages import JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
 from agentkit.tool import AnyTool, RunContext
@@ -45,6 +45,8 @@ def validate(call: ToolCall, tools: Mapping[str, AnyTool]) -> ValidatedCall | To
         )
     try:
         return ValidatedCall(call, tool, tool.validate(call.arguments))
+    except ToolDefinitionError as error:  # its schema is not sound
+        return _failure(call, "exception", f"{call.name!r} cannot be run: {error}")
     except InvalidArgumentsError as error:
         schema = json.dumps(tool.parameters.get("properties", {}), ensure_ascii=False, default=str)
         return _failure(

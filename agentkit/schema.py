@@ -248,19 +248,24 @@ def schema_validator(schema: JsonObject) -> ArgumentsValidator:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import validator_for
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.exceptions import Unresolvable
 
     checker = validator_for(schema, default=Draft202012Validator)
     try:
         checker.check_schema(schema)
     except SchemaError as error:
         raise ToolDefinitionError(f"not a JSON Schema: {error.message}") from error
-    validator = checker(schema)
+    validator = checker(schema, registry=REGISTRY)  # the drafts alone: nothing is fetched for a reference
 
     def validate(arguments: JsonObject) -> JsonObject:
-        faults = [
-            f"{fault.json_path.removeprefix('$.') if fault.json_path != '$' else 'arguments'}: {fault.message}"
-            for fault in validator.iter_errors(cast("Any", arguments))
-        ]
+        try:
+            faults = [
+                f"{fault.json_path.removeprefix('$.') if fault.json_path != '$' else 'arguments'}: {fault.message}"
+                for fault in validator.iter_errors(cast("Any", arguments))
+            ]
+        except Unresolvable as error:
+            raise ToolDefinitionError(f"the schema refers to {error.ref!r}, which is not in it") from error
         if faults:
             raise InvalidArgumentsError("; ".join(faults))
         return arguments

@@ -89,6 +89,21 @@ def test_the_closing_marker_may_stand_inside_a_string(model: LlamaModel) -> None
     assert verdict(model, call, "required", model.special_tokens) == "ends"
 
 
+def test_arguments_cannot_be_made_up_where_the_schema_names_them(model: LlamaModel) -> None:
+    nested = {"type": "object", "properties": {"properties": {"type": "integer"}}, "default": {"properties": 1}}
+    schema = {"type": "object", "properties": {"x": nested, "free": {"type": "object"}}}
+    grammar = call_grammar([Tool.from_schema("f", "", schema)], "required", HERMES, model.special_tokens)
+    for arguments, allowed in [
+        ('{"x": {"properties": 1}}', True),
+        ('{"x": {"properties": 1, "y": 2}}', False),
+        ('{"x": {}, "y": 1}', False),
+        ('{"free": {"y": 1}}', True),
+    ]:
+        matcher = LLMatcher(model.grammar_tokenizer, grammar)
+        tokens = model.tokenize(f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>', special=False)
+        assert (matcher.try_consume_tokens(tokens) == len(tokens)) is allowed, arguments
+
+
 UNCOMPILABLE = [
     {"type": "string", "pattern": "^(?=a).*$"},
     {"type": "object", "patternProperties": {"(?<=x)y": {}}},

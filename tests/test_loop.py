@@ -147,6 +147,7 @@ class TestCalls:
             raise SystemExit(3)
 
         described = Tool.from_schema("described", "", {})
+        unsound = Tool.from_schema("unsound", "", {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}})
         calls = [
             ToolCall("breaks", {}, "1"),
             ToolCall("explains", {}, "2"),
@@ -156,10 +157,12 @@ class TestCalls:
             ToolCall("ad", {"a": 1}, "6"),
             ToolCall("add", {"a": "x"}, "7"),
             ToolCall("add", {"a": 1, "b": 1}, "8"),
+            ToolCall("unsound", {"a": 1}, "9"),
         ]
-        found = results(run([calls, "ok"], tools=[breaks, explains, leaves, exits, described, add]))
-        assert [result.call_id for result in found] == ["1", "2", "3", "4", "5", "6", "7", "8"]
-        assert [result.error for result in found] == [*["exception"] * 5, "unknown_tool", "invalid_arguments", None]
+        found = results(run([calls, "ok"], tools=[breaks, explains, leaves, exits, described, add, unsound]))
+        assert [result.call_id for result in found] == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
+        errors = [*["exception"] * 5, "unknown_tool", "invalid_arguments", None, "exception"]
+        assert [result.error for result in found] == errors
         assert "KeyError: 'lost'" in found[0].content
         assert found[1].content == "The file is open elsewhere: close it first."
         assert "SystemExit: 3" in found[3].content

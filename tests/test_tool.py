@@ -353,6 +353,12 @@ class TestFromSchema:
         with pytest.raises((ToolDefinitionError, ValueError, TypeError)):
             Tool.from_schema("f", "d", schema)
 
+    def test_a_reference_that_leads_elsewhere_is_not_followed(self) -> None:
+        properties = {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}
+        outside = Tool.from_schema("f", "d", {"type": "object", "properties": properties})
+        with pytest.raises(ToolDefinitionError, match=r"http://127\.0\.0\.1:9/schema\.json"):
+            outside.validate({"a": 1})
+
     def test_a_schema_that_is_none_is_refused(self) -> None:
         broken = Tool.from_schema("f", "d", {"type": "object", "properties": {"a": {"type": "strnig"}}})
         with pytest.raises(ToolDefinitionError, match="strnig"):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from agentkit.cli import screen
 from agentkit.errors import ConfigError
 from agentkit.parsing import DIALECTS, Parsed, StreamParser, detect
 from agentkit.parsing.repair import REPAIRS
@@ -35,7 +36,8 @@ def parse(
         typer.echo(f"agentkit parse: {error}", err=True)
         raise typer.Exit(2) from error
     parser.finish(truncated)
-    typer.echo(report(parser.result(), parser.dialect))
+    shown = report(parser.result(), parser.dialect)
+    typer.echo(screen.clean(shown) if sys.stdout.isatty() else shown)
 
 
 def read_tools(file: Path | None) -> list[dict[str, object]]:

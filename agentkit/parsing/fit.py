@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from agentkit.errors import ToolDefinitionError
 from agentkit.messages import JsonObject, JsonValue, clean_json
 from agentkit.parsing.literals import Digits, RawText, Repeated, Unreadable, strict_json
 from agentkit.parsing.repair import read_json
@@ -34,7 +35,10 @@ class ToolSchema:
 
     def __init__(self, tool: AnyTool) -> None:
         self.name = tool.name
-        self.root: JsonObject = tool.parameters
+        try:
+            self.root: JsonObject = tool.parameters
+        except ToolDefinitionError:  # said where the tool is used; a model's turn is no place to raise it
+            self.root = {}
         self._validators: dict[int, tuple[object, Callable[[JsonValue], bool]]] = {}
 
     # ── reading schemas ────────────────────────────────────────────────────────────────────────────────────────────

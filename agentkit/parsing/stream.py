@@ -60,7 +60,7 @@ class StreamParser:
             dialect, every name is accepted.
         dialect: a name from `DIALECTS`. None: as `detect` finds it in ``chat_template``; else all are tried, and a
             call counts only if its tool is known and its arguments fit.
-        chat_template: the model's Jinja template, to detect the dialect.
+        chat_template: the model's Jinja template, or its ``tokenizer_config.json`` as a dict, to detect the dialect.
         prompt: the end of the rendered prompt: a ``<think>`` there means that the turn begins with reasoning.
 
     Raises:
@@ -71,7 +71,7 @@ class StreamParser:
         self,
         tools: Tools | ToolBox = (),
         dialect: str | None = None,
-        chat_template: str | None = None,
+        chat_template: str | Mapping[str, object] | None = None,
         prompt: str = "",
         *,
         _inner: Gate | None = None,
@@ -423,7 +423,8 @@ class StreamParser:
         gate: Gate = ("shape" if trigger.weak else "open") if mark.native and not trigger.strict else "strict"
         body: Body
         if not isinstance(trigger.body, Scan):
-            body = TagBody(trigger.body, name=name, call_id=call_id, repairs=repairs, is_argument=self._box.is_argument)
+            known = self._box.is_argument
+            body = TagBody(trigger.body, name=name, call_id=call_id, repairs=repairs, is_argument=known)
         elif trigger.body.line:
             body = LineBody(name=name, repairs=repairs)
         else:
@@ -622,7 +623,7 @@ def parse(
     text: str,
     tools: Tools = (),
     dialect: str | None = None,
-    chat_template: str | None = None,
+    chat_template: str | Mapping[str, object] | None = None,
     prompt: str = "",
     *,
     truncated: bool = False,

@@ -36,7 +36,8 @@ from agentkit.messages import (
 from agentkit.parsing import StreamParser
 from agentkit.parsing.calls import RawCall, ToolBox
 from agentkit.parsing.fit import plain
-from agentkit.parsing.repair import read_json, strict_json
+from agentkit.parsing.literals import strict_json
+from agentkit.parsing.repair import read_json
 from agentkit.providers.base import ModelRequest
 from agentkit.tool import AnyTool
 

@@ -194,3 +194,13 @@ def test_raw_text_is_typed_by_the_schema_to_its_depth() -> None:
     found = parse(text, TOOLS, "qwen3_coder").calls[0]
     assert found.arguments == {"on": True, "any": [1, 2], "who": {"name": "Ada", "age": 36}}
     assert found.repairs == []
+
+
+def test_a_tool_whose_schema_is_broken_raises_nothing_here() -> None:
+    broken = [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "strin"}}}}]
+    assert parse(call("f", {"a": 1}), broken, "bare_json").calls[0].arguments == {"a": 1}
+
+
+def test_references_are_never_fetched() -> None:
+    remote = [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/x"}}}}]
+    assert parse(call("f", {"a": 1}), remote, "bare_json").calls[0].arguments == {"a": 1}
