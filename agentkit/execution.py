@@ -106,7 +106,7 @@ async def _run(checked: ValidatedCall, context: RunContext[object], seconds: flo
         if not work.done():
             note = "" if _is_async(tool) else " It may still be running: a thread cannot be stopped."
             return _failure(call, "timeout", f"{call.name!r} did not finish within {seconds:.3g} seconds.{note}")
-        return ToolResult(call.id, call.name, _cut(_render(work.result(), call.name), limit))
+        return ToolResult(call.id, call.name, _cut(_render(work.result(), call.name), limit) + _repair_note(call))
     except ToolError as error:
         return _failure(call, "exception", _cut(str(error), limit))
     except _UnserializableError as error:
@@ -210,6 +210,17 @@ def _unserializable(value: object, name: str, why: str) -> str:
         f"{name!r} ran, but its result cannot be shown: a {type(value).__name__} is not text and not JSON ({why}). "
         "The tool must return a string, numbers, lists, dicts, dataclasses or pydantic models."
     )
+
+
+def _repair_note(call: ToolCall) -> str:
+    """What the model is told of a call that was run, but not quite as it was written."""
+    if not call.repairs:
+        return ""
+    from agentkit.parsing.repair import REPAIRS, TOLD
+
+    faults = "; ".join(REPAIRS[repair] for repair in call.repairs if repair in TOLD)
+    read = _cut(json.dumps(call.arguments, ensure_ascii=False, default=str), 500)
+    return f"\n(Your call was not quite right: {faults}. It was read as {read}.)" if faults else ""
 
 
 def _failure(call: ToolCall, kind: ToolErrorKind, message: str) -> ToolResult:

@@ -171,6 +171,14 @@ class TestCalls:
         assert '"b"' in found[6].content  # the excerpt of the schema
         assert found[7].content == "2"
 
+    def test_the_model_is_told_of_repairs_that_may_have_changed_its_meaning(self) -> None:
+        silent = ToolCall("add", {"a": 1, "b": 2}, "1", ["trailing_comma"])
+        told = ToolCall("add", {"a": 1, "b": 2}, "2", ["trailing_comma", "missing_closers"])
+        contents = [found.content for found in results(run([[silent, told], "3"]))]
+        assert contents[0] == "3"
+        assert contents[1].startswith("3\n(Your call was not quite right: closing brackets were missing")
+        assert contents[1].endswith('It was read as {"a": 1, "b": 2}.)')
+
     def test_two_calls_with_one_id_both_get_their_result(self) -> None:
         twice = [ToolCall("add", {"a": 1, "b": 1}, "x"), ToolCall("add", {"a": 2, "b": 2}, "x")]
         assert [found.content for found in results(run([twice, "ok"]))] == ["2", "4"]

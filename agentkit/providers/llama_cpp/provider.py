@@ -27,6 +27,8 @@ from agentkit.providers.llama_cpp.taught import TAUGHT
 
 __all__ = ["LlamaCppProvider"]
 
+_PROMPT_TAIL: Final = 32  # tokens
+
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn of a model that was trained on tools, where one is asked for. One that is taught makes one."""
 
@@ -94,7 +96,7 @@ class LlamaCppProvider(Provider):
             engine.model.end_tokens,
             max_calls=MAX_PARALLEL_CALLS if native else 1,
         )
-        parser = StreamParser(tools=list(tools), dialect=dialect.name if tools else None)
+        parser = StreamParser(tools=tools, dialect=dialect.name if tools else None, prompt=_tail(engine, prompt))
         text = _TextStream((*request.settings.stop, *template.stop))
         finished: Finished | None = None
         async with aclosing(_decode(engine, prompt, request.settings, grammar)) as outputs:
@@ -189,6 +191,11 @@ class _TextStream:
 def _overlap(text: str, string: str) -> int:
     """The length of the longest end of the text that begins the string."""
     return next((n for n in range(min(len(text), len(string) - 1), 0, -1) if text.endswith(string[:n])), 0)
+
+
+def _tail(engine: Engine, prompt: Sequence[int]) -> str:
+    """The end of the prompt: a template may have opened the model's reasoning in it."""
+    return b"".join(map(engine.model.piece, prompt[-_PROMPT_TAIL:])).decode(errors="replace")
 
 
 def _native_dialect(template: ChatTemplate) -> Dialect | None:
