@@ -93,9 +93,10 @@ class Run:
         results = [self._results[place] for place in sorted(self._results)]
         if results:
             self._messages.append(Message("tool", results))
-        if response.problems:
-            self._messages.append(Message("user", _correction(response.problems)))
-        self.stop_reason = self._decide(response, results)
+        problems = [*response.problems, *self._missing_call(response)]
+        if problems:
+            self._messages.append(Message("user", "\n".join(problem.message for problem in problems)))
+        self.stop_reason = self._decide(response, results, problems)
 
     def break_off(self, partial: Message) -> None:
         """The deadline passed while the model was writing: keep what it said."""
@@ -123,8 +124,21 @@ class Run:
             list(self._problems),
         )
 
-    def _decide(self, response: ModelResponse, results: Sequence[ToolResult]) -> StopReason | None:
-        if not results and not response.problems:
+    def _missing_call(self, response: ModelResponse) -> list[Problem]:
+        """Many servers pass over ``tool_choice``: an answer is then none yet."""
+        if self._tool_choice in ("auto", "none") or response.problems or response.calls:
+            return []
+        if response.finish_reason not in ("stop", "tool_calls"):
+            return []
+        which = f"the tool {self._tool_choice!r}" if self._tool_choice in self.tools else "one of the tools"
+        missing = Problem("missing_call", f"Call {which} first, then answer.", raw=response.text)
+        self._problems.append(missing)
+        return [missing]
+
+    def _decide(
+        self, response: ModelResponse, results: Sequence[ToolResult], problems: Sequence[Problem]
+    ) -> StopReason | None:
+        if not results and not problems:
             return _STOP_REASONS[response.finish_reason]
         usable = any(result.error not in ("unknown_tool", "invalid_arguments") for result in results)
         self._fruitless = 0 if usable else self._fruitless + 1
@@ -133,7 +147,3 @@ class Run:
         if asyncio.get_running_loop().time() >= self.deadline:
             return "deadline"
         return "steps" if self._steps >= self.limits.steps else None
-
-
-def _correction(problems: Sequence[Problem]) -> str:
-    return "\n".join(problem.message for problem in problems)

@@ -398,6 +398,17 @@ class TestToolChoice:
         wrong = [ToolCall("add", {"a": "x"}, "1")]
         assert self.choices([wrong, [CALL], "3"], "required") == ["required", "required", "auto"]
 
+    def test_an_answer_where_a_call_was_required_is_none_yet(self) -> None:
+        provider = ScriptedProvider(["It is 4.", [CALL], "It is 3."])
+        result = Agent(provider, tools=[add], tool_choice="required").run_sync("go")
+        assert result.messages[2] == Message("user", "Call one of the tools first, then answer.")
+        assert [problem.kind for problem in result.problems] == ["missing_call"]
+        assert (result.output, result.stop_reason) == ("It is 3.", "answer")
+        stubborn = ScriptedProvider(["no", "no", "no"])
+        result = Agent(stubborn, tools=[add], tool_choice="add").run_sync("go")
+        assert (result.stop_reason, result.steps) == ("corrections", 3)
+        assert result.messages[2].text == "Call the tool 'add' first, then answer."
+
     def test_none_and_auto_stay(self) -> None:
         assert self.choices([[CALL], "3"], "none") == ["none", "none"]
         assert self.choices([[CALL], "3"], "auto") == ["auto", "auto"]
