@@ -329,9 +329,13 @@ class StreamParser:
         fence.line_start = text[end - 1] == "\n"
         if isinstance(fence, CallFence):
             fence.parts.append(text[at:end])
-            if fence.line_start and "".join(fence.parts[-8:]).rstrip().endswith("```"):
-                self._fence = None
-                self._close_fence(fence, "", closed=True)
+            fence.line.append(text[at:end])
+            if fence.line_start:
+                line = "".join(fence.line)
+                fence.line.clear()
+                if line.rstrip().endswith("```"):
+                    self._fence = None
+                    self._close_fence(fence, "", closed=True)
         else:
             self._say(text[at:end], end)
         return end

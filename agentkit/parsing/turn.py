@@ -59,6 +59,7 @@ class CallFence:
     opening: str
     fence: str = "```"
     parts: list[str] = field(default_factory=list)
+    line: list[str] = field(default_factory=list)  # the parts of the line that is being read
     line_start: bool = True
 
 

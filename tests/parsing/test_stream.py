@@ -103,6 +103,19 @@ def test_broken_turns_neither_raise_nor_depend_on_cuts(dialect: str) -> None:
             whole.text.encode()
 
 
+FOUND_BY_FUZZING = [
+    # The end of a fence behind text, with more white space after it than the chunks that were looked back at.
+    ("functionary_v31", "```<```\t\t\t\t\t\t\t\t\t\n<tool_call>r<arg_key>y</arg_key><arg_value>", True),
+]
+
+
+@pytest.mark.parametrize(("dialect", "text", "truncated"), FOUND_BY_FUZZING)
+def test_what_a_fuzzer_found(dialect: str, text: str, truncated: bool) -> None:
+    whole = read(text, [], dialect, truncated=truncated)
+    for size in range(1, 8):
+        assert read(text, range(size, len(text), size), dialect, truncated=truncated) == whole
+
+
 def test_events_add_up_to_the_result() -> None:
     text = "<think>Hm.</think>Well.\n" + DIALECTS["hermes"].write_calls([*CALLS, ToolCall("nope", {})])
     parsed, events = watch(text, range(1, len(text)), "hermes")
