@@ -11,7 +11,7 @@ import typer
 
 from agentkit.cli import screen
 from agentkit.errors import ConfigError
-from agentkit.parsing import DIALECTS, Parsed, StreamParser, detect
+from agentkit.parsing import DIALECTS, Parsed, StreamParser
 from agentkit.parsing.repair import REPAIRS
 
 __all__ = ["parse"]
@@ -29,15 +29,15 @@ def parse(
 ) -> None:
     """Print what a model's text was read as: reasoning, text, calls with every repair, and problems."""
     try:
-        found = dialect or (detect(read_template(template)) if template else None)
-        parser = StreamParser(read_tools(tools), found, prompt=prompt)
+        shown = read_template(template) if template else None
+        parser = StreamParser(read_tools(tools), dialect, shown, prompt=prompt)
         parser.feed(file.read_text("utf-8") if file else sys.stdin.read())
     except (ConfigError, OSError, ValueError) as error:
         typer.echo(f"agentkit parse: {error}", err=True)
         raise typer.Exit(2) from error
     parser.finish(truncated)
-    shown = report(parser.result(), parser.dialect)
-    typer.echo(screen.clean(shown) if sys.stdout.isatty() else shown)
+    text = report(parser.result(), parser.dialect)
+    typer.echo(screen.clean(text) if sys.stdout.isatty() else text)
 
 
 def read_tools(file: Path | None) -> list[dict[str, object]]:

@@ -1,18 +1,20 @@
 """A chat template → the dialect in which its model writes calls.
 
 Each rule is a set of literals that stand in the template's source; the first rule that holds wins, so the special come
-before the general. The rules were checked against the templates that ship with llama.cpp.
+before the general. The rules were checked against the templates that ship with llama.cpp. What none of them knows is
+left to `response_template` (the model's metadata) and `rendered` (what the template renders).
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["detect"]
+from agentkit.parsing.dialects import DIALECTS
+from agentkit.parsing.dialects.base import Dialect
+
+__all__ = ["detect", "dialect_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +101,48 @@ _RULES: Final = (
 
 
 def detect(chat_template: str | Mapping[str, object]) -> str | None:
-    """The dialect's name; None if the template shows none, for example because it knows no tools.
+    """The name in `DIALECTS` of the dialect; None if none of them is shown, for example because it knows no tools.
+
+    Args:
+        chat_template: as for `dialect_for`.
+    """
+    found = dialect_for(chat_template)
+    return found.name if found is not None and DIALECTS.get(found.name) is found else None
+
+
+def dialect_for(chat_template: str | Mapping[str, object]) -> Dialect | None:
+    """The dialect in which a model writes calls, as its metadata or its chat template shows it.
+
+    Where no rule knows the template, it is rendered with calls, and a dialect is built from what stands around them;
+    that one is in no table, but reads and writes like any other.
 
     Args:
         chat_template: the Jinja source, or a ``tokenizer_config.json`` as a dict: its ``response_template`` says how
             calls are delimited where there is one, and its ``chat_template`` where there is not.
     """
-    if isinstance(chat_template, str):
-        return next((rule.dialect for rule in _RULES if rule.holds(chat_template)), None)
-    declared = chat_template.get("response_template", chat_template.get("response_schema"))
-    if declared:
-        found = detect(_literals(declared))
-        if found:
+    if not isinstance(chat_template, str):
+        declared = chat_template.get("response_template") or chat_template.get("response_schema")
+        found = _declared(declared) if declared else None
+        if found is not None:
             return found
-    return detect(_source(chat_template.get("chat_template")))
+        chat_template = _source(chat_template.get("chat_template"))
+    name = _by_rule(chat_template)
+    if name is not None:
+        return DIALECTS[name]
+    from agentkit.parsing.rendered import rendered_dialect
+
+    return rendered_dialect(chat_template)
+
+
+def _by_rule(text: str) -> str | None:
+    return next((rule.dialect for rule in _RULES if rule.holds(text)), None)
+
+
+def _declared(declared: object) -> Dialect | None:
+    """What the metadata declares."""
+    from agentkit.parsing.response_template import declared_dialect, declared_literals
+
+    return declared_dialect(declared, _by_rule(declared_literals(declared)))
 
 
 def _source(template: object) -> str:
@@ -125,12 +155,3 @@ def _source(template: object) -> str:
     if isinstance(template, Mapping):
         return str(template.get("tool_use") or template.get("default") or "")
     return ""
-
-
-def _literals(declared: object) -> str:
-    """The delimiters that the metadata declares, with what a regular expression escapes unescaped."""
-    try:
-        text = json.dumps(declared, ensure_ascii=False)
-    except (TypeError, ValueError):
-        return ""
-    return re.sub(r"\\+([^\w\s])", r"\1", text)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, Literal
 
 from agentkit.errors import ConfigError, nearest
@@ -22,9 +23,9 @@ from agentkit.messages import Problem, ToolCall, clean_text
 from agentkit.parsing.body import Body, LineBody, Scan, ScannedBody
 from agentkit.parsing.calls import Gate, Keys, RawCall, ToolBox
 from agentkit.parsing.context import Context
-from agentkit.parsing.detect import detect
+from agentkit.parsing.detect import dialect_for
 from agentkit.parsing.dialects import DIALECTS
-from agentkit.parsing.dialects.base import Reasoning, Section, Trigger
+from agentkit.parsing.dialects.base import Dialect, Reasoning, Section, Trigger
 from agentkit.parsing.literals import Unreadable
 from agentkit.parsing.marks import STOPS, Fence, Mark, Marks, Stop, marks_for
 from agentkit.parsing.patterns import PatternSet, chars, seq
@@ -58,8 +59,8 @@ class StreamParser:
     Args:
         tools: what may be called: Tool objects, typed functions, or dicts in OpenAI's shape. Without tools and with a
             dialect, every name is accepted.
-        dialect: a name from `DIALECTS`. None: as `detect` finds it in ``chat_template``; else all are tried, and a
-            call counts only if its tool is known and its arguments fit.
+        dialect: a name from `DIALECTS`, or a Dialect. None: as `dialect_for` finds it in ``chat_template``; else all
+            are tried, and a call counts only if its tool is known and its arguments fit.
         chat_template: the model's Jinja template, or its ``tokenizer_config.json`` as a dict, to detect the dialect.
         prompt: the end of the rendered prompt: a ``<think>`` there means that the turn begins with reasoning.
 
@@ -70,24 +71,27 @@ class StreamParser:
     def __init__(
         self,
         tools: Tools | ToolBox = (),
-        dialect: str | None = None,
+        dialect: str | Dialect | None = None,
         chat_template: str | Mapping[str, object] | None = None,
         prompt: str = "",
         *,
         _inner: Gate | None = None,
     ) -> None:
-        if dialect is not None and dialect not in DIALECTS:
+        if isinstance(dialect, str) and dialect not in DIALECTS:
             raise ConfigError(
                 f"There is no dialect {dialect!r}.{nearest(dialect, list(DIALECTS))} They are: {', '.join(DIALECTS)}"
             )
         if dialect is None and chat_template:
-            dialect = detect(chat_template)
+            dialect = dialect_for(chat_template)
         if dialect is None and prompt.rstrip().endswith(">>>"):
             dialect = "functionary_v32"
-        self.dialect = dialect
+        if isinstance(dialect, Dialect) and DIALECTS.get(dialect.name) is dialect:
+            dialect = dialect.name
+        self._format = dialect
+        self.dialect = dialect.name if isinstance(dialect, Dialect) else dialect
         self._box = tools if isinstance(tools, ToolBox) else ToolBox(tools)
         self._inner = _inner
-        self._marks: Marks = marks_for(dialect)
+        self._marks: Marks = _own_marks(dialect) if isinstance(dialect, Dialect) else marks_for(dialect)
         self._events: list[ModelEvent] = []
         self._text: list[str] = []
         self._thought: list[str] = []
@@ -367,7 +371,7 @@ class StreamParser:
                 return []
             results = [self._box.finish(raw, "strict") for raw in read]
             return [item for item in results if item is not None] if None not in results else []
-        inner = StreamParser(self._box, self.dialect, _inner=gate)
+        inner = StreamParser(self._box, self._format, _inner=gate)
         inner.feed(content)
         inner.finish(truncated)
         parsed = inner.result()
@@ -626,7 +630,7 @@ class StreamParser:
 def parse(
     text: str,
     tools: Tools = (),
-    dialect: str | None = None,
+    dialect: str | Dialect | None = None,
     chat_template: str | Mapping[str, object] | None = None,
     prompt: str = "",
     *,
@@ -641,6 +645,12 @@ def parse(
     parser.feed(text)
     parser.finish(truncated)
     return parser.result()
+
+
+@lru_cache(maxsize=32)
+def _own_marks(dialect: Dialect) -> Marks:
+    """The marks of a dialect that is not in `DIALECTS`."""
+    return Marks(dialect, None)
 
 
 def _skip_space(text: str, at: int) -> int:

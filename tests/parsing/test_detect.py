@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from agentkit.parsing import DIALECTS, detect, parse
+from agentkit.errors import ConfigError
+from agentkit.parsing import DIALECTS, StreamParser, detect, dialect_for, parse
 
 TEMPLATES = {
     "hermes": "{{ '<tool_call>\\n{\"name\": ' }}",
@@ -55,3 +58,33 @@ def test_the_parser_detects_for_itself() -> None:
     text = "<tool_call>\n<function=anything>\n</function>\n</tool_call>"
     parsed = parse(text, chat_template=TEMPLATES["qwen3_coder"])
     assert [call.name for call in parsed.calls] == ["anything"]
+
+
+@pytest.mark.parametrize("dialect", TEMPLATES)
+def test_the_dialect_itself(dialect: str) -> None:
+    assert dialect_for(TEMPLATES[dialect]) is DIALECTS[dialect]
+
+
+def test_a_dialect_can_be_given_by_name_or_itself() -> None:
+    text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    assert parse(text, dialect=DIALECTS["hermes"]) == parse(text, dialect="hermes")
+    assert StreamParser(dialect=DIALECTS["hermes"]).dialect == "hermes"
+    with pytest.raises(ConfigError, match="hermes"):
+        StreamParser(dialect="hermse")
+
+
+def test_a_template_that_cannot_be_rendered_shows_none() -> None:
+    for source in ("{% for call in message.tool_calls %}", "{{ tool_calls }}", "{{ raise_exception('tool_calls') }}"):
+        assert dialect_for(source) is None
+        assert detect({"chat_template": source}) is None
+
+
+def test_without_jinja2_unknown_templates_show_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "@{{ c.function.name }}:{{ c.function.arguments|tojson }}@{% endfor %}{% endfor %}"
+    )
+    assert dialect_for(source) is not None
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "jinja2.sandbox", None)
+    assert dialect_for(source + " ") is None

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,7 +17,7 @@ from agentkit.constrain import call_grammar
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.limits import ModelSettings
 from agentkit.messages import Usage
-from agentkit.parsing import DIALECTS, StreamParser, detect
+from agentkit.parsing import StreamParser, dialect_for
 from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
@@ -84,7 +85,7 @@ class LlamaCppProvider(Provider):
         """
         engine, template = await asyncio.to_thread(self._load)
         tools = () if request.tool_choice == "none" else request.tools
-        native = _native_dialect(template)
+        native = _native_dialect(template.source)
         prompt = await asyncio.to_thread(template.tokens, request.messages, tools, taught=native is None)
         dialect = native or TAUGHT
         assert dialect.literals is not None
@@ -96,7 +97,7 @@ class LlamaCppProvider(Provider):
             engine.model.end_tokens,
             max_calls=MAX_PARALLEL_CALLS if native else 1,
         )
-        parser = StreamParser(tools=tools, dialect=dialect.name if tools else None, prompt=_tail(engine, prompt))
+        parser = StreamParser(tools=tools, dialect=dialect if tools else None, prompt=_tail(engine, prompt))
         text = _TextStream((*request.settings.stop, *template.stop))
         finished: Finished | None = None
         async with aclosing(_decode(engine, prompt, request.settings, grammar)) as outputs:
@@ -198,10 +199,10 @@ def _tail(engine: Engine, prompt: Sequence[int]) -> str:
     return b"".join(map(engine.model.piece, prompt[-_PROMPT_TAIL:])).decode(errors="replace")
 
 
-def _native_dialect(template: ChatTemplate) -> Dialect | None:
-    """The dialect in which the template shows tools by itself, if it does and a grammar can hold calls to it."""
-    name = detect(template.source) if "tools" in template.source else None
-    dialect = DIALECTS[name] if name else None
+@lru_cache(maxsize=16)
+def _native_dialect(template: str) -> Dialect | None:
+    """The dialect in which a template shows tools by itself, if it does and a grammar can hold calls to it."""
+    dialect = dialect_for(template) if "tools" in template else None
     return dialect if dialect and dialect.literals else None
 
 
