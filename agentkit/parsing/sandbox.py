@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 from agentkit.messages import JsonValue
 
-__all__ = ["compile_template"]
+__all__ = ["compile_template", "raise_exception", "strftime_now", "tojson"]
 
 MAX_SOURCE: Final = 200_000
 """Characters of a template."""
@@ -185,11 +185,11 @@ def _environment(budget: _Budget) -> Any:
         finalize=budget.printed,
     )
     environment.budget = budget
-    environment.filters["tojson"] = _tojson
+    environment.filters["tojson"] = tojson
     for name, function in environment.filters.items():
         environment.filters[name] = _guarded(function, budget)
     environment.filters |= {"_each": budget.each, "_checked": budget.checked}
-    environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
     return environment
 
 
@@ -214,7 +214,7 @@ def _guarded(function: Callable[..., object], budget: _Budget) -> Callable[..., 
     return guarded
 
 
-def _tojson(
+def tojson(
     value: JsonValue,
     ensure_ascii: bool = False,
     indent: int | None = None,
@@ -225,11 +225,13 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _raise_exception(message: str) -> NoReturn:
+def raise_exception(message: str) -> NoReturn:
+    """A template refuses what it is given."""
     from jinja2 import TemplateError
 
     raise TemplateError(message)
 
 
-def _strftime_now(form: str) -> str:
+def strftime_now(form: str) -> str:
+    """The local time, as templates ask for it."""
     return datetime.now().astimezone().strftime(form)

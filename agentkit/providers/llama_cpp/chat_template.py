@@ -6,12 +6,10 @@ tools and documents say can never become a special token of the model, whatever 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from agentkit.errors import MissingExtraError, ProviderError, UnsupportedInputError
 from agentkit.messages import (
@@ -25,6 +23,7 @@ from agentkit.messages import (
     ToolCall,
     ToolResult,
 )
+from agentkit.parsing.sandbox import raise_exception, strftime_now, tojson
 from agentkit.providers.llama_cpp.taught import teach
 from agentkit.tool import AnyTool
 
@@ -203,24 +202,7 @@ def _environment() -> jinja2.Environment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
     return environment
-
-
-def _tojson(
-    value: JsonValue,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As Hugging Face's renderer has it; jinja2's own escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
