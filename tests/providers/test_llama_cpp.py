@@ -210,6 +210,7 @@ class TestText:
             settings = ModelSettings(temperature=1.0, top_p=0.95, seed=seed, max_tokens=20)
             return complete(smollm2, "Tell me a story.", settings=settings).text
 
+        sample(0)  # from here on the prompt is in memory, and each turn is the same computation
         assert sample(1) == sample(1)
         assert len({sample(seed) for seed in range(4)}) > 1
 

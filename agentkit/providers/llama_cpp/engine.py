@@ -1,25 +1,97 @@
-"""The thread that owns a model: it takes jobs one after another and decodes them token by token."""
+"""The thread that owns a model's context: it decodes all turns together, step by step.
+
+A step is one call of llama.cpp with the next tokens of every turn: those that were just chosen or forced, and slices of
+the prompts that are still to be evaluated. A turn is nothing but its tokens, of which some are evaluated; so a turn can
+lose its place in memory and be taken up again.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 import weakref
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from agentkit.errors import AgentKitError, ProviderError
-from agentkit.limits import ModelSettings
+from agentkit.errors import AgentKitError, ContextOverflowError, ProviderError
 from agentkit.messages import Usage
-from agentkit.providers.llama_cpp.model import LlamaContext, LlamaModel
+from agentkit.providers.llama_cpp.context import BATCH, CacheType, ContextOptions, LlamaContext, bytes_per_token
+from agentkit.providers.llama_cpp.model import LlamaModel
 from agentkit.providers.llama_cpp.sampling import Sampler
+from agentkit.providers.llama_cpp.sequences import PrefixCache, Tokens, shared_length
+from agentkit.providers.llama_cpp.sequences import Sequence as Evaluated
+from agentkit.providers.llama_cpp.states import StateStore
 
-__all__ = ["DEFAULT_MAX_TOKENS", "Engine", "Finished", "Job"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DEFAULT_MAX_TOKENS",
+    "Engine",
+    "EngineOptions",
+    "Finished",
+    "Job",
+    "Output",
+    "Predicted",
+    "Statistics",
+    "Written",
+]
 
 DEFAULT_MAX_TOKENS: Final = 2048
 """Tokens of one turn where nobody said: a small model may never find its end."""
+
+DEFAULT_N_CTX: Final = 8192
+"""Tokens of one conversation where nobody said and the model was trained for more."""
+
+MAX_WAITING: Final = 1024
+"""Turns that wait to be admitted; one more is refused."""
+
+_SLICE: Final = 0.25
+"""Seconds of prompt evaluation in one step while other turns are being written: how long these may stand still."""
+
+_SLICE_ALONE: Final = 1.0
+"""Seconds of prompt evaluation in one step otherwise: how long a cancelled run or a new one may wait."""
+
+_MIN_SLICE: Final = 32
+"""Tokens: smaller batches cost more for each token."""
+
+_WORTH_WAITING: Final = 64
+"""Tokens that a turn must save for it to wait until another has evaluated them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a model is run. `LlamaCppProvider` documents each."""
+
+    n_ctx: int | None
+    n_gpu_layers: int
+    n_threads: int
+    parallel: int
+    flash_attention: bool | None
+    kv_cache_type: CacheType
+    kv_cache_bytes: int
+    cache_dir: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """More of a turn: its bytes, which may end within a character, and how many tokens they are."""
+
+    data: bytes
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a prompt's last token predicts: one number a vocabulary entry, before any softmax. Ends a look."""
+
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,60 +102,157 @@ class Finished:
     usage: Usage
 
 
-Output: TypeAlias = bytes | Finished | BaseException
+Output: TypeAlias = Written | Predicted | Finished | BaseException
 
 
 @dataclass(slots=True)
 class Job:
-    """One turn to decode.
+    """One turn to decode, or one look at what a prompt predicts.
 
-    ``emit`` is called in the engine's thread with each token's bytes, and last with `Finished` or an exception.
+    Args:
+        prompt: its tokens.
+        emit: called in the engine's thread with each output, last with `Finished`, `Predicted` or an exception.
+        sampler: chooses the tokens; None for a look.
+        max_tokens: of the turn.
+        stable: tokens at the prompt's beginning that other conversations share: instructions and tools.
     """
 
     prompt: Sequence[int]
-    settings: ModelSettings
-    grammar: str | None
     emit: Callable[[Output], None]
+    sampler: Sampler | None = None
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    stable: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(slots=True)
+class Statistics:
+    """What an engine has done since it was loaded.
+
+    Attributes:
+        steps: calls of llama.cpp.
+        evaluated: tokens evaluated, prompts and turns.
+        reused: prompt tokens that were in memory already.
+        reevaluated: tokens evaluated again since their state had lost its place in memory.
+        sampled: tokens chosen by the model.
+        forced: tokens that the grammar left no choice about.
+        evicted: idle sequences that were forgotten for lack of room.
+        preempted: turns that lost their place in memory and were begun again.
+        decode_seconds: spent in llama.cpp.
+        busy_seconds: spent in steps, llama.cpp included.
+    """
+
+    steps: int = 0
+    evaluated: int = 0
+    reused: int = 0
+    reevaluated: int = 0
+    sampled: int = 0
+    forced: int = 0
+    evicted: int = 0
+    preempted: int = 0
+    decode_seconds: float = 0.0
+    busy_seconds: float = 0.0
+
+
 class Engine:
-    """A model with its thread; jobs are decoded in the order in which they came.
+    """A model with its context and its thread.
 
-    When nobody holds the engine any more, or the interpreter ends, the thread ends after its current token and the
+    When nobody holds the engine any more, or the interpreter ends, the thread ends after its current step and the
     memory is freed.
-
-    Args:
-        path: a GGUF file.
-        n_ctx: tokens of the context; None takes what the model was trained for, 8,192 at most.
-        n_threads: CPU threads.
-        n_gpu_layers: -1 for all.
 
     Raises:
         ModelLoadError: the file cannot be loaded, or the context does not fit.
     """
 
-    def __init__(self, path: Path, *, n_ctx: int | None, n_threads: int, n_gpu_layers: int) -> None:
-        self.model = LlamaModel(path, n_gpu_layers)
+    def __init__(self, path: Path, options: EngineOptions) -> None:
+        self.model = LlamaModel(path, options.n_gpu_layers)
         try:
-            context = LlamaContext(self.model, n_ctx or min(self.model.n_ctx_train or 8192, 8192), n_threads)
-        except AgentKitError:
+            self.n_ctx = options.n_ctx or min(self.model.n_ctx_train or DEFAULT_N_CTX, DEFAULT_N_CTX)
+            self._worker = _Worker(self.model, self.n_ctx, options)
+        except BaseException:
             self.model.close()
             raise
-        self.n_ctx = context.n_ctx
-        self._worker = _Worker(self.model, context)
         weakref.finalize(self, self._worker.close)
 
+    @property
+    def keeps_prefixes(self) -> bool:
+        """A job's ``stable`` part is of use."""
+        return self._worker.keeps_prefixes
+
+    @property
+    def statistics(self) -> Statistics:
+        """A copy, as of now."""
+        return replace(self._worker.statistics)
+
     def submit(self, job: Job) -> None:
-        """Queue a job."""
+        """Queue a job.
+
+        Raises:
+            ProviderError: too many are waiting.
+            ContextOverflowError: its prompt leaves no room for one token; nothing was evaluated.
+        """
+        if len(job.prompt) >= self.n_ctx:
+            raise ContextOverflowError(
+                f"The prompt has {len(job.prompt)} tokens, the context holds {self.n_ctx} and needs one for the "
+                "answer: shorten the conversation, or give the provider a larger n_ctx",
+                tokens=len(job.prompt),
+                limit=self.n_ctx,
+            )
         self._worker.submit(job)
 
 
+class _Turn:
+    """A job in progress."""
+
+    __slots__ = ("cached", "job", "sequence", "stops", "tokens", "waits", "written")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.tokens: Tokens[int] = array("i", job.prompt)
+        self.sequence: Evaluated | None = None
+        self.stops: list[int] = []  # where evaluation pauses, to keep the state there
+        self.waits = False  # for what another turn is evaluating
+        self.written = 0
+        self.cached: int | None = None  # prompt tokens found in memory, once it has its place there
+
+    @property
+    def evaluated(self) -> int:
+        return len(self.sequence.tokens) if self.sequence else 0
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.evaluated
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(len(self.job.prompt), self.written, min(self.cached or 0, len(self.job.prompt)))
+
+
 class _Worker:
-    def __init__(self, model: LlamaModel, context: LlamaContext) -> None:
+    def __init__(self, model: LlamaModel, n_ctx: int, options: EngineOptions) -> None:
+        self.statistics = Statistics()
         self._model = model
-        self._context = context
-        self._jobs: deque[Job] = deque()
+        self._n_ctx = n_ctx
+        self._parallel = options.parallel
+        in_bytes = int(options.kv_cache_bytes / bytes_per_token(model, options.kv_cache_type))
+        sequences = min(options.parallel * 4, model.library.llama_max_parallel_sequences())
+        self._context = LlamaContext(
+            model,
+            ContextOptions(
+                cells=max(n_ctx, min(n_ctx * options.parallel, in_bytes)),
+                sequences=sequences,
+                threads=options.n_threads,
+                flash_attention=options.flash_attention,
+                cache_type=options.kv_cache_type,
+            ),
+        )
+        self._cache = PrefixCache(self._context, sequences)
+        self._states = StateStore(options.cache_dir, model, options.kv_cache_type) if options.cache_dir else None
+        self.keeps_prefixes = self._states is not None or not self._context.cuttable
+        self._waiting: deque[_Turn] = deque()
+        self._active: list[_Turn] = []
+        self._crowded = False  # the memory was too small for all active turns: admit none until one ends
+        self._rate = 0.0  # tokens a second of the last prompt slice
         self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="agentkit-llama", daemon=True)
@@ -91,7 +260,9 @@ class _Worker:
 
     def submit(self, job: Job) -> None:
         with self._wake:
-            self._jobs.append(job)
+            if len(self._waiting) >= MAX_WAITING:
+                raise ProviderError(f"{MAX_WAITING} turns are waiting for this model: ask it less at once")
+            self._waiting.append(_Turn(job))
             self._wake.notify()
 
     def close(self) -> None:
@@ -102,45 +273,231 @@ class _Worker:
             self._thread.join()
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
+        while self._await_work():
+            begun = time.perf_counter()
             try:
-                job.emit(self._decode(job))
-            except AgentKitError as error:
-                job.emit(error)
+                self._step()
             except Exception as error:
-                self._context.clear()
-                job.emit(ProviderError(f"The local engine failed: {type(error).__name__}: {error}"))
+                self._fail_all(error)
+            self.statistics.busy_seconds += time.perf_counter() - begun
         self._context.close()
         self._model.close()
 
-    def _next(self) -> Job | None:
+    def _await_work(self) -> bool:
         with self._wake:
-            self._wake.wait_for(lambda: self._jobs or self._closed)
-            return None if self._closed else self._jobs.popleft()
+            self._wake.wait_for(lambda: self._waiting or self._active or self._closed)
+            return not self._closed
 
-    def _decode(self, job: Job) -> Finished:
-        context, end_tokens = self._context, self._model.end_tokens
-        cached = written = 0
+    def _step(self) -> None:
+        for turn in [turn for turn in self._active if turn.job.cancelled.is_set()]:
+            self._leave(turn)
+        self._admit()
+        plan = self._plan()
+        if plan and self._evaluate():
+            self._advance(plan)
 
-        def finished(reason: Literal["stop", "length"]) -> Finished:
-            return Finished(reason, Usage(len(job.prompt), written, cached))
+    def _admit(self) -> None:
+        with self._wake:
+            while self._waiting and len(self._active) < self._parallel and not self._crowded:
+                turn = self._waiting.popleft()
+                if not turn.job.cancelled.is_set():
+                    self._active.append(turn)
+        for turn in [turn for turn in self._active if turn.sequence is None]:
+            self._guarded(turn, partial(self._begin, turn))
 
-        sampler = Sampler(self._model, job.settings, job.grammar)
-        for cached in context.prefill(job.prompt):  # noqa: B007 - read by finished()
-            if self._leaves(job):
-                return finished("stop")
-        limit = job.settings.max_tokens or DEFAULT_MAX_TOKENS
-        while True:
-            token = sampler.sample(context.logits())
-            written += 1
-            if token in end_tokens:
-                return finished("stop")
-            job.emit(self._model.piece(token))
-            if sampler.finished or self._leaves(job):
-                return finished("stop")
-            if written >= limit or context.room == 0:
-                return finished("length")
-            context.decode([token])
+    def _begin(self, turn: _Turn) -> None:
+        """Give a turn its place in memory, unless it is better to wait for what another turn is about to evaluate."""
+        if turn.cached is None and turn.job.sampler and self._write(turn, turn.job.sampler.forced(), sampled=0):
+            return
+        _, shared = self._cache.longest(turn.tokens)
+        if self._is_coming(turn, shared):
+            return
+        restored = self._restored(turn, shared)
+        turn.sequence = restored or self._cache.open(turn.tokens)
+        if turn.cached is None:
+            turn.cached = turn.evaluated
+            self.statistics.reused += turn.evaluated
+        if not self._context.cuttable:
+            turn.stops += [turn.job.stable, self._cache.parting(turn.tokens)]
+        turn.stops = sorted(stop for stop in turn.stops if turn.evaluated < stop < len(turn.tokens))
 
-    def _leaves(self, job: Job) -> bool:
-        return job.cancelled.is_set() or self._closed
+    def _is_coming(self, turn: _Turn, shared: int) -> bool:
+        """Another turn is about to evaluate what it shares with this one, and that is worth waiting for."""
+        for other in self._active:
+            if other.sequence is None or other.pending <= 1:
+                continue
+            common = min(shared_length(other.tokens, turn.tokens), len(turn.tokens) - 1)
+            if not self._context.cuttable:  # it can be gone on from only where its state is kept
+                common = max((stop for stop in other.stops if stop <= common), default=0)
+            if other.evaluated < common and (turn.waits or common - shared >= _WORTH_WAITING):
+                turn.waits = True
+                return True
+        return False
+
+    def _restored(self, turn: _Turn, shared: int) -> Evaluated | None:
+        """The state of the stable part from disk, where it is there and saves anything."""
+        stable = turn.job.stable
+        if self._states is None or stable - shared < _WORTH_WAITING:
+            return None
+        state = self._states.load(turn.tokens[:stable])
+        if state is None:
+            turn.stops.append(stable)
+            return None
+        sequence = self._cache.open_empty()
+        if self._context.restore(sequence.id, state):
+            sequence.tokens = turn.tokens[:stable]
+            return sequence
+        self._cache.drop(sequence)
+        return None
+
+    def _plan(self) -> list[tuple[_Turn, int]]:
+        """Fill the batch. Each turn in it, with the number of its tokens: short ones first, the rest shared equally."""
+        batch = self._context.batch
+        batch.clear()
+        turns = sorted((turn for turn in self._active if turn.sequence), key=lambda turn: turn.pending)
+        plan = []
+        budget = self._budget(any(turn.written for turn in turns))
+        for index, turn in enumerate(turns):
+            share = max(budget - batch.size, _MIN_SLICE) // (len(turns) - index)
+            most = min(turn.pending, batch.room, max(1, share) if turn.pending > _MIN_SLICE else turn.pending)
+            stop = next((stop for stop in turn.stops if stop > turn.evaluated), len(turn.tokens))
+            take = min(most, stop - turn.evaluated)
+            if take and turn.sequence:
+                begin = turn.evaluated
+                last = begin + take == len(turn.tokens)
+                batch.add(turn.sequence.id, begin, turn.tokens[begin : begin + take], outputs=int(last))
+                plan.append((turn, take))
+        return plan
+
+    def _budget(self, writing: bool) -> int:
+        if not self._rate:
+            return BATCH // 4
+        return max(_MIN_SLICE, min(BATCH, int(self._rate * (_SLICE if writing else _SLICE_ALONE))))
+
+    def _evaluate(self) -> bool:
+        """Decode the batch, making room for it if need be. False if a turn had to give up its place."""
+        begun = time.perf_counter()
+        while not self._context.decode():
+            if self._cache.evict():
+                self.statistics.evicted += 1
+            else:
+                self._preempt()
+                return False
+        seconds = time.perf_counter() - begun
+        size = self._context.batch.size
+        if size >= _MIN_SLICE:
+            self._rate = size / seconds
+        self.statistics.steps += 1
+        self.statistics.evaluated += size
+        self.statistics.decode_seconds += seconds
+        return True
+
+    def _preempt(self) -> None:
+        """The youngest turn gives its room to the others, and is taken up again when one of them is done."""
+        youngest = next(turn for turn in reversed(self._active) if turn.sequence)
+        if sum(turn.sequence is not None for turn in self._active) == 1:
+            self._finish(youngest, "length")
+            return
+        self.statistics.preempted += 1
+        self.statistics.reevaluated += youngest.evaluated
+        self._forget(youngest)
+        self._active.remove(youngest)
+        self._crowded = True
+        with self._wake:
+            self._waiting.appendleft(youngest)
+
+    def _advance(self, plan: list[tuple[_Turn, int]]) -> None:
+        """The tokens are evaluated: choose the next one of each turn that has come to its end."""
+        logits = self._context.logits() if self._context.batch.outputs else None
+        row = 0
+        for turn, take in plan:
+            assert turn.sequence is not None
+            turn.sequence.tokens.extend(turn.tokens[turn.evaluated : turn.evaluated + take])
+            if turn.evaluated in turn.stops:
+                self._guarded(turn, partial(self._keep, turn))
+            if turn.pending == 0 and logits is not None:
+                predicted = logits[row]
+                row += 1
+                self._guarded(turn, partial(self._next, turn, predicted))
+
+    def _keep(self, turn: _Turn) -> None:
+        assert turn.sequence is not None
+        if not self._context.cuttable:
+            self._cache.keep_copy(turn.sequence)
+        if self._states is not None and turn.evaluated == turn.job.stable:
+            self._states.save(turn.sequence.tokens, self._context.state(turn.sequence.id))
+
+    def _next(self, turn: _Turn, logits: NDArray[np.float32]) -> None:
+        sampler = turn.job.sampler
+        if sampler is None:
+            self._leave(turn)
+            turn.job.emit(Predicted(logits.copy()))
+            return
+        token = sampler.sample(logits)
+        if token in self._model.end_tokens:
+            turn.written += 1
+            self.statistics.sampled += 1
+            self._finish(turn, "stop")
+        else:
+            self._write(turn, [token, *sampler.forced()], sampled=1)
+
+    def _write(self, turn: _Turn, tokens: list[int], *, sampled: int) -> bool:
+        """Put tokens behind a turn. True if that ended it."""
+        sampler, room = turn.job.sampler, self._n_ctx - len(turn.tokens)
+        assert sampler is not None
+        kept = tokens[: min(turn.job.max_tokens - turn.written, room)]
+        turn.tokens.extend(kept)
+        turn.written += len(kept)
+        self.statistics.sampled += sampled
+        self.statistics.forced += len(kept) - sampled
+        if kept:
+            turn.job.emit(Written(b"".join(map(self._model.piece, kept)), len(kept)))
+        if len(kept) == len(tokens) and sampler.finished:
+            self._finish(turn, "stop")
+        elif turn.written >= turn.job.max_tokens or len(turn.tokens) >= self._n_ctx:
+            self._finish(turn, "length")
+        else:
+            return False
+        return True
+
+    def _finish(self, turn: _Turn, reason: Literal["stop", "length"]) -> None:
+        self._leave(turn)
+        turn.job.emit(Finished(reason, turn.usage))
+
+    def _leave(self, turn: _Turn) -> None:
+        """The turn is over; what it evaluated stays for the next one."""
+        self._active.remove(turn)
+        self._crowded = False
+        if turn.sequence is not None:
+            self._cache.release(turn.sequence)
+            turn.sequence = None
+
+    def _forget(self, turn: _Turn) -> None:
+        if turn.sequence is not None:
+            self._cache.drop(turn.sequence)
+            turn.sequence = None
+
+    def _guarded(self, turn: _Turn, do: Callable[[], None]) -> None:
+        """An error is its turn's own; the others go on."""
+        try:
+            do()
+        except Exception as error:
+            if turn in self._active:
+                self._forget(turn)
+                self._leave(turn)
+            turn.job.emit(_as_provider_error(error))
+
+    def _fail_all(self, error: Exception) -> None:
+        """llama.cpp failed: nothing in its memory can be trusted, and the turns that were in it are lost."""
+        failed = [turn for turn in self._active if turn.sequence]
+        self._cache.clear()
+        for turn in failed:
+            turn.sequence = None
+            self._leave(turn)
+            turn.job.emit(_as_provider_error(error))
+
+
+def _as_provider_error(error: Exception) -> AgentKitError:
+    if isinstance(error, AgentKitError):
+        return error
+    return ProviderError(f"The local engine failed: {type(error).__name__}: {error}")

@@ -7,46 +7,72 @@ import codecs
 import os
 import threading
 import weakref
+from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
 from agentkit.constrain import call_grammar
+from agentkit.errors import ConfigError
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.limits import ModelSettings
-from agentkit.messages import Usage
+from agentkit.messages import Message, Usage
 from agentkit.parsing import StreamParser, dialect_for
 from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
-from agentkit.providers.llama_cpp.engine import Engine, Finished, Job, Output
+from agentkit.providers.llama_cpp.context import CacheType
+from agentkit.providers.llama_cpp.engine import (
+    DEFAULT_MAX_TOKENS,
+    Engine,
+    EngineOptions,
+    Finished,
+    Job,
+    Output,
+    Predicted,
+    Statistics,
+    Written,
+)
 from agentkit.providers.llama_cpp.model import import_llama_cpp
+from agentkit.providers.llama_cpp.sampling import Sampler
+from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
+from agentkit.tool import AnyTool
 
 __all__ = ["LlamaCppProvider"]
 
-_PROMPT_TAIL: Final = 32  # tokens
+_PROMPT_TAIL: Final = 32
+"""Tokens."""
 
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn of a model that was trained on tools, where one is asked for. One that is taught makes one."""
 
-_engines: weakref.WeakValueDictionary[tuple[Path, int | None, int, int], Engine] = weakref.WeakValueDictionary()
+_engines: weakref.WeakValueDictionary[tuple[Path, EngineOptions], Engine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
 
 
 class LlamaCppProvider(Provider):
     """A GGUF model, run by llama.cpp in this process. It is loaded on first use; providers of one file share it.
 
-    The calls that it writes always fit their tools' schemas: the decoder cannot write others.
+    The calls that it writes always fit their tools' schemas: the decoder cannot write others. Concurrent turns are
+    decoded together, and what a prompt shares with others is evaluated once.
 
     Args:
         path_or_name: a GGUF file, or the name of a bundled model (``smollm2``).
-        n_ctx: tokens of the context; by default what the model was trained for, 8,192 at most.
+        n_ctx: tokens of one conversation; by default what the model was trained for, 8,192 at most.
         n_gpu_layers: layers on the GPU: ``"auto"`` puts all there if this build can, else none.
+        parallel: turns decoded at the same time, 1 to 64; further ones wait for their place. 8.
         n_threads: CPU threads; by default one a core that this process may use.
+        flash_attention: by default where the device can.
+        kv_cache_type: the numbers in which keys and values are kept: ``f16``, or smaller ones (``q8_0``, ``q4_0``) that
+            hold longer conversations in the same memory at some cost in quality.
+        kv_cache_bytes: memory for keys and values, of all conversations together, those at rest too; at least one of
+            ``n_ctx`` tokens is always held. 512 MiB.
+        cache_dir: a folder in which evaluated system prompts are kept for the next process; none by default.
         chat_template: Jinja, in place of the model's own.
 
     Settings: temperature 0 unless given; 2,048 tokens a turn unless ``max_tokens`` is given.
@@ -55,6 +81,7 @@ class LlamaCppProvider(Provider):
         UnknownModelError: neither a bundled model nor a file.
         MissingExtraError: llama-cpp-python, llguidance or the bundled model's package is not installed.
         ModelLoadError: a file that is no GGUF; on first use, one that cannot be loaded.
+        ConfigError: an option that is out of its range.
     """
 
     def __init__(
@@ -63,7 +90,12 @@ class LlamaCppProvider(Provider):
         *,
         n_ctx: int | None = None,
         n_gpu_layers: int | Literal["auto"] = "auto",
+        parallel: int = 8,
         n_threads: int | None = None,
+        flash_attention: bool | None = None,
+        kv_cache_type: CacheType = "f16",
+        kv_cache_bytes: int = 512 << 20,
+        cache_dir: str | os.PathLike[str] | None = None,
         chat_template: str | None = None,
     ) -> None:
         self.name = f"llama_cpp:{os.fspath(path_or_name)}"
@@ -71,7 +103,18 @@ class LlamaCppProvider(Provider):
         llama_cpp = import_llama_cpp()
         if n_gpu_layers == "auto":
             n_gpu_layers = -1 if llama_cpp.llama_supports_gpu_offload() else 0
-        self._configuration = (self.path, n_ctx, n_threads or _usable_cores(), n_gpu_layers)
+        _check_range("parallel", parallel, 1, 64)
+        _check_range("n_ctx", n_ctx or 1, 1, 1 << 31)
+        self._options = EngineOptions(
+            n_ctx=n_ctx,
+            n_gpu_layers=n_gpu_layers,
+            n_threads=n_threads or _usable_cores(),
+            parallel=parallel,
+            flash_attention=flash_attention,
+            kv_cache_type=kv_cache_type,
+            kv_cache_bytes=kv_cache_bytes,
+            cache_dir=Path(cache_dir) if cache_dir is not None else None,
+        )
         self._chat_template = chat_template
         self._loaded: tuple[Engine, ChatTemplate] | None = None
 
@@ -81,31 +124,23 @@ class LlamaCppProvider(Provider):
         Raises:
             ContextOverflowError: the prompt does not fit; nothing was evaluated.
             ModelLoadError: the model cannot be loaded.
+            ProviderError: the template refuses the conversation, the tools make no grammar, or llama.cpp failed.
             UnsupportedInputError: an image.
         """
         engine, template = await asyncio.to_thread(self._load)
-        tools = () if request.tool_choice == "none" else request.tools
-        native = _native_dialect(template.source)
-        prompt = await asyncio.to_thread(template.tokens, request.messages, tools, taught=native is None)
-        dialect = native or TAUGHT
-        assert dialect.literals is not None
-        grammar = call_grammar(
-            tools,
-            request.tool_choice,
-            dialect.literals,
-            engine.model.special_tokens,
-            engine.model.end_tokens,
-            max_calls=MAX_PARALLEL_CALLS if native else 1,
-        )
-        parser = StreamParser(tools=tools, dialect=dialect if tools else None, prompt=_tail(engine, prompt))
+        plan = await asyncio.to_thread(_plan, engine, template, request)
+        tools = plan.tools
+        parser = StreamParser(tools=tools, dialect=plan.dialect if tools else None, prompt=_tail(engine, plan.prompt))
         text = _TextStream((*request.settings.stop, *template.stop))
+        written = 0
         finished: Finished | None = None
-        async with aclosing(_decode(engine, prompt, request.settings, grammar)) as outputs:
+        async with aclosing(_decode(engine, plan, request.settings)) as outputs:
             async for output in outputs:
                 if isinstance(output, Finished):
                     finished = output
                     break
-                for event in parser.feed(text.feed(output)):
+                written += output.tokens
+                for event in parser.feed(text.feed(output.data)):
                     yield event
                 if text.stopped:
                     break
@@ -113,8 +148,13 @@ class LlamaCppProvider(Provider):
             yield event
         yield ModelFinished(
             finished.reason if finished else "stop",
-            finished.usage if finished else Usage(len(prompt), text.pieces),
+            finished.usage if finished else Usage(len(plan.prompt), written),
         )
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the engine has done since it was loaded, for all providers that share it. Loads it if need be."""
+        return self._load()[0].statistics
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text is for this model. Loads it if need be."""
@@ -127,19 +167,51 @@ class LlamaCppProvider(Provider):
     def _load(self) -> tuple[Engine, ChatTemplate]:
         with _engines_lock:
             if self._loaded is None:
-                engine = _engines.get(self._configuration)
+                key = self.path, self._options
+                engine = _engines.get(key)
                 if engine is None:
-                    path, n_ctx, n_threads, n_gpu_layers = self._configuration
-                    engine = Engine(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
-                    _engines[self._configuration] = engine
+                    engine = Engine(*key)
+                    _engines[key] = engine
                 self._loaded = engine, ChatTemplate.of(engine.model, self._chat_template)
             return self._loaded
 
 
-async def _decode(
-    engine: Engine, prompt: Sequence[int], settings: ModelSettings, grammar: str | None
-) -> AsyncGenerator[bytes | Finished, None]:
-    """A job's output, brought from the engine's thread into this event loop. Closing it cancels the job."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One turn, made ready outside the engine's thread and the event loop's."""
+
+    prompt: list[int]
+    tools: Sequence[AnyTool]
+    dialect: Dialect
+    sampler: Sampler
+    stable: int
+
+
+def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest) -> _Plan:
+    tools = () if request.tool_choice == "none" else request.tools
+    native = _native_dialect(template.source)
+    prompt = template.tokens(request.messages, tools, taught=native is None)
+    dialect = native or TAUGHT
+    assert dialect.literals is not None
+    grammar = call_grammar(
+        tools,
+        request.tool_choice,
+        dialect.literals,
+        engine.model.special_tokens,
+        engine.model.end_tokens,
+        max_calls=MAX_PARALLEL_CALLS if native else 1,
+    )
+    stable = 0
+    if engine.keeps_prefixes:
+        # What a conversation of other words would begin with, too.
+        system = [message for message in request.messages[:1] if message.role == "system"]
+        other = template.tokens([*system, Message("user", "?")], tools, taught=native is None)
+        stable = shared_length(array("i", prompt), array("i", other))
+    return _Plan(prompt, tools, dialect, Sampler(engine.model, request.settings, grammar), stable)
+
+
+async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:
+    """A turn's output, brought from the engine's thread into this event loop. Closing it cancels the turn."""
     loop = asyncio.get_running_loop()
     outputs: asyncio.Queue[Output] = asyncio.Queue()
 
@@ -147,13 +219,14 @@ async def _decode(
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this job any more
             loop.call_soon_threadsafe(outputs.put_nowait, output)
 
-    job = Job(prompt, settings, grammar, emit)
+    job = Job(plan.prompt, emit, plan.sampler, settings.max_tokens or DEFAULT_MAX_TOKENS, plan.stable)
     engine.submit(job)
     try:
         while True:
             output = await outputs.get()
             if isinstance(output, BaseException):
                 raise output
+            assert not isinstance(output, Predicted)
             yield output
             if isinstance(output, Finished):
                 return
@@ -169,10 +242,8 @@ class _TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.stopped = False
-        self.pieces = 0
 
     def feed(self, piece: bytes) -> str:
-        self.pieces += 1
         return self._release(self._held + self._decoder.decode(piece))
 
     def finish(self) -> str:
@@ -204,6 +275,11 @@ def _native_dialect(template: str) -> Dialect | None:
     """The dialect in which a template shows tools by itself, if it does and a grammar can hold calls to it."""
     dialect = dialect_for(template) if "tools" in template else None
     return dialect if dialect and dialect.literals else None
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"{name} is {value}: it must be {least} to {most:,}")
 
 
 def _was_cut_off(finished: Finished | None) -> bool:

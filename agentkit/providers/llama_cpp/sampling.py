@@ -1,8 +1,8 @@
-"""Logits → the next token."""
+"""Logits → the next tokens: one that is chosen, and those that the grammar then forces."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agentkit.errors import ProviderError
 from agentkit.limits import ModelSettings
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Sampler"]
 
+MAX_GRAMMARS: Final = 64
+"""Compiled grammars that a model keeps: one for each set of tools and choice among them."""
+
 
 class Sampler:
     """Chooses tokens for one turn, under a grammar if there is one.
 
     Args:
         settings: ``temperature`` 0, or none given, takes the likeliest token; ``top_p`` is 1 unless given; ``seed``
-            repeats a sampled turn.
+            repeats a sampled turn, as far as llama.cpp repeats its numbers: their last digits depend on what is
+            evaluated in the same batch.
         grammar: in llguidance's Lark.
 
     Raises:
@@ -32,11 +36,10 @@ class Sampler:
     def __init__(self, model: LlamaModel, settings: ModelSettings, grammar: str | None) -> None:
         import numpy as np
 
-        self._model = model
         self._temperature = settings.temperature or 0.0
         self._top_p = 1.0 if settings.top_p is None else settings.top_p
         self._random = np.random.default_rng(settings.seed)
-        self._matcher = _matcher(model, grammar) if grammar else None
+        self._matcher = compiled(model, grammar).deep_copy() if grammar else None
 
     @property
     def finished(self) -> bool:
@@ -44,25 +47,43 @@ class Sampler:
         return self._matcher is not None and self._matcher.is_stopped()
 
     def sample(self, logits: NDArray[np.float32]) -> int:
-        """The next token.
+        """The next token, from what the last one predicts: one number a vocabulary entry.
 
         Raises:
             ProviderError: the grammar met one of its limits.
         """
-        if self._matcher is None:
+        matcher = self._matcher
+        if matcher is None:
             return self._choose(logits)
-        token = self._choose(self._allowed(self._matcher, logits))
-        if not self._matcher.consume_token(token):
-            raise ProviderError(f"The grammar of the tools failed: {self._matcher.get_error()}")
+        if self._temperature == 0.0:
+            # Most often the likeliest token is allowed, and the mask over the whole vocabulary is not needed.
+            token = int(logits.argmax())
+            if matcher.try_consume_tokens([token]) == 1:
+                return token
+        token = self._choose(self._allowed(matcher, logits))
+        if not matcher.consume_token(token):
+            raise self._failure(matcher)
         return token
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next; they need not be sampled.
+
+        A token that could still be the beginning of a longer one, as the tokenizer would have it, is not among them.
+        """
+        if self._matcher is None:
+            return []
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        if tokens and not self._matcher.consume_tokens(tokens):
+            raise self._failure(self._matcher)
+        return tokens
 
     def _allowed(self, matcher: LLMatcher, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
 
         mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         if matcher.is_error():
-            raise ProviderError(f"The grammar of the tools failed: {matcher.get_error()}")
-        allowed = np.unpackbits(mask, bitorder="little", count=len(logits))
+            raise self._failure(matcher)
+        allowed = np.unpackbits(mask, bitorder="little", count=len(logits)).view(np.bool_)
         return np.where(allowed, logits, -np.inf)
 
     def _choose(self, logits: NDArray[np.float32]) -> int:
@@ -74,14 +95,30 @@ class Sampler:
         weights = np.exp(scaled)
         weights /= weights.sum()
         order = np.argsort(weights)[::-1]
-        kept = order[: int(np.searchsorted(np.cumsum(weights[order]), self._top_p)) + 1]
+        # In the vocabulary's order: sorted by likelihood, two tokens that are nearly equal would change places with the
+        # last digits of the logits, which depend on what else is in the batch.
+        kept = np.sort(order[: int(np.searchsorted(np.cumsum(weights[order]), self._top_p)) + 1])
         return int(self._random.choice(kept, p=weights[kept] / weights[kept].sum()))
 
+    @staticmethod
+    def _failure(matcher: LLMatcher) -> ProviderError:
+        return ProviderError(f"The grammar of the tools failed: {matcher.get_error()}")
 
-def _matcher(model: LlamaModel, grammar: str) -> LLMatcher:
+
+def compiled(model: LlamaModel, grammar: str) -> LLMatcher:
+    """The grammar's matcher at its beginning, to be copied; kept with the model.
+
+    Raises:
+        ProviderError: it does not compile.
+    """
     from llguidance import LLMatcher
 
-    matcher = LLMatcher(model.grammar_tokenizer, grammar, log_level=0)
-    if matcher.is_error():
-        raise ProviderError(f"The tools' schemas make no grammar: {matcher.get_error()}")
-    return matcher
+    found = model.grammars.get(grammar)
+    if found is None:
+        found = LLMatcher(model.grammar_tokenizer, grammar, log_level=0)
+        if found.is_error():
+            raise ProviderError(f"The tools' schemas make no grammar: {found.get_error()}")
+        model.grammars[grammar] = found
+        for oldest in list(model.grammars)[:-MAX_GRAMMARS]:
+            model.grammars.pop(oldest, None)
+    return found
