@@ -63,12 +63,13 @@ class Hub:
 @contextmanager
 def serve_hub(repos: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hub]:
     hub = Hub(repos)
-    with _listening(hub, _Api) as hub.url, _listening(hub, _Files) as hub.files_url:
+    with _listening(hub, _Api) as api, _listening(hub, _Files) as files:
+        hub.url, hub.files_url = f"http://127.0.0.1:{api}", f"http://localhost:{files}"  # two hosts
         yield hub
 
 
 @contextmanager
-def _listening(hub: Hub, kind: type[_Handler]) -> Iterator[str]:
+def _listening(hub: Hub, kind: type[_Handler]) -> Iterator[int]:
     class Handler(kind):  # type: ignore[valid-type, misc]
         served = hub
 
@@ -79,7 +80,7 @@ def _listening(hub: Hub, kind: type[_Handler]) -> Iterator[str]:
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}"
+            yield listener.server_address[1]
         finally:
             listener.shutdown()
             thread.join()

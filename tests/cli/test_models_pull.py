@@ -46,7 +46,7 @@ REPOS = {
 @pytest.fixture
 def hub(agentkit: Command) -> Iterator[Hub]:
     with serve_hub(REPOS) as served:
-        agentkit.env |= {"HF_ENDPOINT": served.url, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        agentkit.env |= {"HF_ENDPOINT": served.url, "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_TELEMETRY": "1"}
         yield served
 
 
@@ -240,7 +240,7 @@ def test_the_short_names(agentkit: Command) -> None:
 def test_a_pulled_model_runs_without_a_network(agentkit: Command) -> None:
     content = bundled_path("smollm2").read_bytes()
     with serve_hub({"owner/smol": {"smol.Q4_1.gguf": content}}) as hub:
-        agentkit.env |= {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
+        agentkit.env |= {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1,localhost"}
         before = agentkit("run", "Say hello.", "-m", "llama_cpp:hf/owner/smol:Q4_1")
         assert before.returncode == 1
         assert "llama_cpp:hf/owner/smol:Q4_1 is not on this machine yet: agentkit models pull owner/smol:Q4_1" in (
