@@ -38,7 +38,7 @@ class Hub:
     Attributes:
         repos: repository → file → content.
         sizes: what is said of a file's size, where that is not its content's.
-        gated: repositories that want a token.
+        gated: repositories that want a token; ``hf_powerless`` is one that opens none.
         damaged: files of which the last byte is changed on the way.
         cut_at: break the next download's connection after so many bytes.
         hang_at: send so many bytes of the next download, then nothing until the client leaves; sets ``hanging``.
@@ -137,6 +137,9 @@ class _Api(_Handler):
     def send_file(self, repo: str, name: str) -> None:
         if repo in self.served.gated and not self.headers.get("Authorization"):
             self.answer(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted"})
+            return
+        if self.headers.get("Authorization") == "Bearer hf_powerless":
+            self.answer(403, {"X-Error-Message": "This token may not read this"})
             return
         content = self.served.repos[repo][name]
         self.answer(

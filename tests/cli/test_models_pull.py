@@ -135,6 +135,18 @@ def test_an_interrupted_download_goes_on_when_asked_again(agentkit: Command, hub
     assert (first, second) in [("", f"bytes={pieces * PIECE}-") for pieces in (1, 2, 3)]
 
 
+def test_two_do_not_pull_one_file(agentkit: Command, hub: Hub) -> None:
+    hub.hang_at = 39 * MEGABYTE
+    first = agentkit.start("models", "pull", "owner/large-GGUF")
+    assert hub.hanging.wait(60)
+    second = agentkit("models", "pull", "owner/large-GGUF")
+    assert (second.returncode, second.stdout) == (1, "")
+    assert "large-Q4_K_M.gguf is being pulled by another process" in second.stderr
+    first.kill()
+    first.communicate(timeout=60)
+    assert agentkit("models", "pull", "owner/large-GGUF").returncode == 0
+
+
 def test_what_is_unfinished_can_be_removed(agentkit: Command, hub: Hub) -> None:
     hub.hang_at = 39 * MEGABYTE  # more than the sockets hold: some of it is on the disk
     process = agentkit.start("models", "pull", "owner/large-GGUF")
@@ -189,11 +201,14 @@ def test_a_gated_repository_wants_a_token(agentkit: Command, hub: Hub) -> None:
     assert done.returncode == 1
     assert "owner/small-GGUF is gated: accept its licence at https://huggingface.co/owner/small-GGUF" in done.stderr
     assert "HF_TOKEN" in done.stderr
+    agentkit.env["HF_TOKEN"] = "hf_powerless"
+    refused = agentkit("models", "pull", "owner/small-GGUF")
+    assert "The hub refuses owner/small-GGUF (HTTP 403): set HF_TOKEN to a valid token" in refused.stderr
     agentkit.env["HF_TOKEN"] = "hf_secret"
     assert agentkit("models", "pull", "owner/small-GGUF").returncode == 0
     sent = {request.path.rpartition("/")[0]: request.token for request in hub.requests if request.token}
     assert "/owner/small-GGUF/bytes" not in sent  # another host gets no token
-    assert set(sent.values()) == {"hf_secret"}
+    assert set(sent.values()) <= {"hf_secret", "hf_powerless"}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ class LlamaCppProvider(Provider):
     The calls that it writes always fit their tools' schemas: the decoder cannot write others.
 
     Args:
-        path_or_name: a GGUF file, or the name of a bundled model (``smollm2``).
+        path_or_name: a GGUF file, the name of a bundled model (``smollm2``) or of one that was pulled (``qwen3-4b``),
+            or ``hf/OWNER/REPO[:QUANT_OR_FILE]`` for what was pulled from there.
         n_ctx: tokens of the context; by default what the model was trained for, 8,192 at most.
         n_gpu_layers: layers on the GPU: ``"auto"`` puts all there if this build can, else none.
         n_threads: CPU threads; by default one a core that this process may use.
@@ -52,7 +53,7 @@ class LlamaCppProvider(Provider):
     Settings: temperature 0 unless given; 2,048 tokens a turn unless ``max_tokens`` is given.
 
     Raises:
-        UnknownModelError: neither a bundled model nor a file.
+        UnknownModelError: neither a file nor a model that is known and was pulled.
         MissingExtraError: llama-cpp-python, llguidance or the bundled model's package is not installed.
         ModelLoadError: a file that is no GGUF; on first use, one that cannot be loaded.
     """
