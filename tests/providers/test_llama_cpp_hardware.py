@@ -11,6 +11,7 @@ from agentkit.providers.llama_cpp.hardware import (
     Memory,
     built_for,
     devices,
+    gpu_hint,
     gpu_memory,
     linux_memory,
     linux_physical_cores,
@@ -110,6 +111,19 @@ def test_this_machine() -> None:
 def test_what_a_build_does_not_use() -> None:
     assert unused_instructions(["AVX", "AVX2", "FMA"], ["avx", "avx2", "fma", "avx512f", "sse2"]) == ["AVX512"]
     assert unused_instructions(["NEON"], []) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("proc/driver/nvidia/version", "-DGGML_CUDA=on"),
+        ("usr/lib/wsl/lib/nvidia-smi", "-DGGML_CUDA=on"),
+        ("dev/kfd", "-DGGML_HIP=on"),
+        ("dev/null", None),
+    ],
+)
+def test_the_build_for_a_gpu_that_is_there(tmp_path: Path, file: str, arguments: str | None) -> None:
+    assert gpu_hint(machine(tmp_path, {file: ""})) == arguments
 
 
 MODEL = 4 * GIB

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Sequence, Set
 from contextlib import suppress
@@ -230,13 +231,18 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(line[1].split() if line else ())
 
 
-def gpu_hint() -> str | None:
-    """The ``CMAKE_ARGS`` of a build for the GPU that this machine seems to have, or None if it seems to have none."""
-    if platform.system() == "Darwin":
-        return "-DGGML_METAL=on" if platform.machine() == "arm64" else None
-    if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists():
+def gpu_hint(root: Path = Path("/")) -> str | None:
+    """The ``CMAKE_ARGS`` of a build for the GPU that this machine seems to have, or None if it seems to have none.
+
+    ``root`` is where ``/dev`` and ``/proc`` are.
+    """
+    nvidia = ("proc/driver/nvidia/version", "dev/nvidia0", "usr/lib/wsl/lib/nvidia-smi")
+    here = root == Path("/")
+    if any((root / file).exists() for file in nvidia) or (here and shutil.which("nvidia-smi")):
         return "-DGGML_CUDA=on"
-    return "-DGGML_HIP=on" if Path("/dev/kfd").exists() else None  # AMD's compute driver
+    if (root / "dev/kfd").exists():  # AMD's compute driver
+        return "-DGGML_HIP=on"
+    return "-DGGML_METAL=on" if here and (platform.system(), platform.machine()) == ("Darwin", "arm64") else None
 
 
 def _cpu_quota(root: Path) -> float | None:
