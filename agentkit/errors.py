@@ -16,6 +16,10 @@
     │   ├── UnsupportedInputError     this provider cannot take such input, an image for example
     │   ├── ContextOverflowError      the prompt does not fit the model's context
     │   └── ModelLoadError            a local model file that cannot be loaded
+    ├── DownloadError               a model could not be fetched from the hub
+    │   ├── ModelAccessError          the hub wants a token, or a licence accepted
+    │   ├── DiskSpaceError            it does not fit on the disk
+    │   └── ChecksumError             what came is not what the hub has
     └── ToolError                   raised by a tool; its message goes to the model
         └── InvalidArgumentsError     the arguments do not fit the tool's schema
 
@@ -29,15 +33,21 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agentkit.messages import Message
 
 __all__ = [
     "AgentKitError",
+    "ChecksumError",
     "ConfigError",
     "ContextOverflowError",
+    "DiskSpaceError",
+    "DownloadError",
     "DuplicateToolError",
     "InvalidArgumentsError",
     "MissingExtraError",
+    "ModelAccessError",
     "ModelLoadError",
     "PluginError",
     "ProviderConnectionError",
@@ -144,6 +154,35 @@ class ContextOverflowError(ProviderError):
 
 class ModelLoadError(ProviderError):
     """A model file is missing, truncated, not a GGUF, or of an architecture the engine does not know."""
+
+
+class DownloadError(AgentKitError):
+    """A model could not be fetched from the hub. What was downloaded is kept, and a further try goes on from there."""
+
+
+class ModelAccessError(DownloadError):
+    """The hub gives this model only to those who have accepted its licence, or have a token."""
+
+
+class DiskSpaceError(DownloadError):
+    """A model does not fit on the disk.
+
+    ``need`` and ``free`` are bytes (``need`` is None where the disk filled up under way), ``folder`` is the cache.
+    """
+
+    def __init__(self, what: str, *, need: int | None, free: int, folder: Path) -> None:
+        self.need = need
+        self.free = free
+        self.folder = folder
+        needs = "needs more" if need is None else f"needs {need / 1e9:.1f} GB"
+        super().__init__(
+            f"{what} {needs}, and {free / 1e9:.1f} GB are free in {folder}: make room (`agentkit models rm`), take a "
+            "smaller quantisation, or set HF_HUB_CACHE to a folder on another disk"
+        )
+
+
+class ChecksumError(DownloadError):
+    """The file that came is not the file that the hub has. It was deleted."""
 
 
 class ToolError(AgentKitError):

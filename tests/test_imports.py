@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
-HEAVY = ["openai", "litellm", "llama_cpp", "llguidance", "numpy", "pydantic", "typer", "rich", "jinja2", "httpx2"]
+HEAVY = [
+    *("openai", "litellm", "llama_cpp", "llguidance", "numpy", "pydantic", "typer", "rich", "jinja2", "httpx2"),
+    "huggingface_hub",
+]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -41,7 +44,7 @@ def test_importing_agentkit_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("module", ["agentkit.providers.openai", "agentkit.providers.llama_cpp", "agentkit.testing"])
 def test_naming_a_provider_loads_no_sdk(module: str) -> None:
-    assert not loaded_by(f"import {module}") & {"openai", "llama_cpp", "llguidance", "numpy"}
+    assert not loaded_by(f"import {module}") & {"openai", "llama_cpp", "llguidance", "numpy", "huggingface_hub"}
 
 
 def test_importing_agentkit_costs_at_most_three_tenths_of_openai() -> None:
@@ -57,10 +60,12 @@ BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names!r}))\n"  # as if 
         ("from agentkit import Agent; Agent('openai:gpt-5').run_sync('hi')", "openai"),
         ("from agentkit import Agent; Agent('llama_cpp:smollm2').run_sync('hi')", "local"),
         ("from agentkit.cli import main; main()", "cli"),
+        ("from agentkit.providers.llama_cpp.hub import find; find('owner/repo')", "hub"),
     ],
 )
 def test_without_extras_everything_imports_and_what_misses_one_names_it(code: str, extra: str) -> None:
     names = ["openai", "litellm", "llama_cpp", "llguidance", "numpy", "typer", "rich", "jinja2", "httpx2", "ddgs"]
+    names += ["huggingface_hub"]
     script = BLOCKED.format(names=names) + "import agentkit, agentkit.testing\nprint('imported')\n" + code
     environment = {"OPENAI_API_KEY": "none"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)

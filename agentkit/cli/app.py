@@ -16,7 +16,7 @@ import typer
 
 from agentkit.cli import screen
 from agentkit.cli.doctor import doctor
-from agentkit.cli.models import models
+from agentkit.cli.models import list_models, models, pull, rm
 from agentkit.cli.parse import parse
 from agentkit.cli.run import run
 from agentkit.cli.tools import tools
@@ -76,5 +76,11 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
-for _command in (run, tools, parse, models, doctor):
+_models = typer.Typer(invoke_without_command=True, callback=_guarded(models))
+_models.command("list")(_guarded(list_models))
+_models.command()(_guarded(pull))
+_models.command()(_guarded(rm))
+
+for _command in (run, tools, parse, doctor):
     app.command()(_guarded(_command))
+app.add_typer(_models, name="models")

@@ -6,19 +6,18 @@ import json
 import os
 import platform
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, version
 from importlib.util import find_spec
-from typing import Final, Literal
+from typing import Final
 
 import typer
 from rich.text import Text
 
+from agentkit.cli.check import Check, State, python
+from agentkit.cli.hardware import hardware
 from agentkit.cli.screen import OUT, one_line
 from agentkit.errors import AgentKitError, MissingExtraError
 from agentkit.providers import DEFAULT_MODEL, default_model, resolve_model
@@ -26,7 +25,6 @@ from agentkit.registry import ToolRegistry
 
 __all__ = ["doctor"]
 
-IMPORT_TIMEOUT: Final = 120.0
 SELF_TEST_TIMEOUT: Final = 300.0
 """Seconds; a large model on a slow disk takes its time to load."""
 
@@ -45,26 +43,10 @@ for name in sys.argv[1:]:
         sys.exit(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
 """
 
-_REINSTALL: Final = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-_GPU_BUILDS: Final = (
-    f'NVIDIA: CMAKE_ARGS="-DGGML_CUDA=on" {_REINSTALL}',
-    f'Apple silicon (on by default there): CMAKE_ARGS="-DGGML_METAL=on" {_REINSTALL}',
-)
-
 _QUESTION: Final = "What is 1234 * 5678?"
 _ANSWER: Final = "7006652"
 
-State = Literal["ok", "absent", "broken"]
 _MARKS: Final[dict[State, tuple[str, str]]] = {"ok": ("✓", "green"), "absent": ("–", "dim"), "broken": ("✗", "red")}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line: ``absent`` is optional and not there, ``broken`` is there and does not work."""
-
-    state: State
-    text: str
-    hints: Sequence[str] = ()
 
 
 def doctor() -> None:
@@ -85,7 +67,7 @@ def _checks() -> Iterator[Check]:
     yield from _packages()
     yield _plugins()
     if find_spec("llama_cpp") is not None:
-        yield _gpu()
+        yield from hardware()
     yield from _models()
 
 
@@ -119,7 +101,7 @@ def _installed(what: str, names: Sequence[str], command: str) -> Check:
     if missing:
         return Check("absent", f"{what}: without {', '.join(missing)}: {command}")
     modules = [_MODULES.get(name, name.replace("-", "_")) for name in names]
-    failure = _python("-c", _IMPORT, *filter(None, modules)).failure
+    failure = python("-c", _IMPORT, *filter(None, modules)).failure
     if failure:
         return Check(
             "broken", f"{what}: does not import: {failure}", [f"To install it again: {command} --force-reinstall"]
@@ -147,15 +129,6 @@ def _plugins() -> Check:
     if faults:
         return Check("broken", f"tools: {len(faults)} of {len(names)} plugins do not load", faults)
     return Check("ok", f"tools: {', '.join(names) or 'no plugins are installed'}")
-
-
-def _gpu() -> Check:
-    asked = _python("-c", "import llama_cpp; print(llama_cpp.llama_supports_gpu_offload())")
-    if asked.failure:
-        return Check("broken", f"GPU offload: llama_cpp does not say: {asked.failure}")
-    if asked.output.strip().endswith("True"):
-        return Check("ok", "GPU offload: available")
-    return Check("absent", "GPU offload: this build of llama-cpp-python has none; to build one that has:", _GPU_BUILDS)
 
 
 def _models() -> Iterator[Check]:
@@ -191,7 +164,7 @@ def _self_test(model: str) -> Iterator[Check]:
     """An agent's run in a process of its own, as anyone would start it: a crash of the engine ends there."""
     begun = time.monotonic()
     options = ["-m", model, "-t", "calculator", "--tool-choice", "required", "--temperature", "0", "--max-steps", "4"]
-    run = _python("-m", "agentkit", "run", _QUESTION, *options, "--json", timeout=SELF_TEST_TIMEOUT)
+    run = python("-m", "agentkit", "run", _QUESTION, *options, "--json", timeout=SELF_TEST_TIMEOUT)
     seconds = time.monotonic() - begun
     try:
         messages = json.loads(run.output)["messages"]
@@ -205,28 +178,3 @@ def _self_test(model: str) -> Iterator[Check]:
     else:
         said = "; ".join(result["content"] for result in results) or "nothing"
         yield Check("broken", f"self-test: {_QUESTION!r} should give {_ANSWER}, but the calculator said {said}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    output: str
-    failure: str
-    """Why it failed, in one line; empty if it did not."""
-
-
-def _python(*arguments: str, timeout: float = IMPORT_TIMEOUT) -> _Outcome:
-    """Run Python in a process of its own, so that a library that crashes is reported like any other fault."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", *arguments],  # -P: what lies in the current folder is not what is installed
-            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=timeout, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return _Outcome("", f"it took longer than {timeout:.0f} seconds")
-    if done.returncode == 0:
-        return _Outcome(done.stdout, "")
-    if done.returncode < 0:
-        return _Outcome(done.stdout, f"it crashed ({signal.Signals(-done.returncode).name})")
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return _Outcome(done.stdout, last)

@@ -23,7 +23,7 @@ def cells(text: str) -> list[str]:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert {"tools", "tools calculator", "models", "doctor", RUN} <= set(EXAMPLES)
+    assert {"tools", "tools calculator", "models", "models list --available", "doctor", RUN} <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,8 @@ def test_what_works_and_what_is_broken(agentkit: Command) -> None:
     assert any(line.startswith("✓ extra cli: rich ") for line in lines)
     assert any(line.startswith("✗ tools: 1 of ") for line in lines)
     assert any("'bad' (broken:bad, from broken) does not load: RuntimeError: no luck" in line for line in lines)
+    assert any(re.match(r"✓ CPU: .+, \d+ threads? on \d+ logical cores; llama.cpp uses \w", line) for line in lines)
+    assert any(re.fullmatch(r"✓ memory: [\d.]+ [MG]B(, [\d.]+ [MG]B of it free)?", line) for line in lines)
     assert any(" GPU offload: " in line for line in lines)
     assert "✓ default model: hosted:big is set up; it was not called" in lines
     assert "✓ model: llama_cpp:smollm2 loads" in lines

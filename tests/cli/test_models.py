@@ -17,10 +17,10 @@ def test_with_nothing_configured(agentkit: Command) -> None:
     assert found[0] == ["default", "llama_cpp:smollm2", "AGENTKIT_MODEL is not set"]
     assert ["bundled", "llama_cpp:smollm2", "98 MB"] in found
     assert ["provider", "openai", "OPENAI_API_KEY is not set"] in found
-    assert not [row for row in found if row[0] == "cached"]
+    assert not [row for row in found if row[0] == "pulled"]
 
 
-def test_configured_and_cached(agentkit: Command) -> None:
+def test_configured_and_pulled(agentkit: Command) -> None:
     secret = "sk-very-secret"
     agentkit.env |= {"AGENTKIT_MODEL": "openai:gpt-5", "OPENAI_API_KEY": secret}
     agentkit.env["HF_HOME"] = str(agentkit.folder / "hf")
@@ -31,6 +31,8 @@ def test_configured_and_cached(agentkit: Command) -> None:
     done = agentkit("models")
     found = rows(done)
     assert found[0] == ["default", "openai:gpt-5", "AGENTKIT_MODEL says so"]
-    assert [row for row in found if row[0] == "cached"] == [["cached", f"llama_cpp:{snapshot}/sub/model.gguf", "2 MB"]]
+    pulled = [row for row in found if row[0] == "pulled"]
+    assert pulled == [["pulled", "llama_cpp:hf/owner/repo:sub/model.gguf", "2 MB"]]
+    assert agentkit("models", "list").stdout == done.stdout
     assert ["provider", "openai", "OPENAI_API_KEY is set"] in found
     assert secret not in done.stdout

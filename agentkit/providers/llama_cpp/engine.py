@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from agentkit.errors import AgentKitError, ContextOverflowError, ProviderError
 from agentkit.messages import Usage
 from agentkit.providers.llama_cpp.context import BATCH, CacheType, ContextOptions, LlamaContext, bytes_per_token
+from agentkit.providers.llama_cpp.gguf_files import parts
+from agentkit.providers.llama_cpp.hardware import gpu_memory, n_gpu_layers_auto
 from agentkit.providers.llama_cpp.model import LlamaModel
 from agentkit.providers.llama_cpp.sampling import Sampler
 from agentkit.providers.llama_cpp.sequences import PrefixCache, Tokens, shared_length
@@ -70,7 +72,7 @@ class EngineOptions:
     """How a model is run. `LlamaCppProvider` documents each."""
 
     n_ctx: int | None
-    n_gpu_layers: int
+    n_gpu_layers: int | None
     n_threads: int
     parallel: int
     flash_attention: bool | None
@@ -165,7 +167,8 @@ class Engine:
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
-        self.model = LlamaModel(path, options.n_gpu_layers)
+        layers = _layers_that_fit(path, options) if options.n_gpu_layers is None else options.n_gpu_layers
+        self.model = LlamaModel(path, layers)
         try:
             self.n_ctx = options.n_ctx or min(self.model.n_ctx_train or DEFAULT_N_CTX, DEFAULT_N_CTX)
             self._worker = _Worker(self.model, self.n_ctx, options)
@@ -495,6 +498,19 @@ class _Worker:
             turn.sequence = None
             self._leave(turn)
             turn.job.emit(_as_provider_error(error))
+
+
+def _layers_that_fit(path: Path, options: EngineOptions) -> int:
+    """How many layers the GPUs have room for, beside the memory of keys and values."""
+    free = gpu_memory()
+    if free == []:
+        return 0
+    header = LlamaModel(path, 0, vocabulary_only=True)
+    try:
+        layers = header.number("block_count") or 0
+    finally:
+        header.close()
+    return n_gpu_layers_auto(layers, sum(part.stat().st_size for part in parts(path)), options.kv_cache_bytes, free)
 
 
 def _as_provider_error(error: Exception) -> AgentKitError:

@@ -70,18 +70,20 @@ class LlamaModel:
     Args:
         path: a GGUF file.
         n_gpu_layers: layers on the GPU, -1 for all of them.
+        vocabulary_only: load no weights, for a look at the rest.
 
     Raises:
         ModelLoadError: llama.cpp cannot load the file; the message holds what llama.cpp said.
     """
 
-    def __init__(self, path: Path, n_gpu_layers: int) -> None:
+    def __init__(self, path: Path, n_gpu_layers: int, *, vocabulary_only: bool = False) -> None:
         check_gguf(path)
         self.path = path
         self.library = import_llama_cpp()
         self.library.llama_backend_init()
         parameters = self.library.llama_model_default_params()
         parameters.n_gpu_layers = n_gpu_layers
+        parameters.vocab_only = vocabulary_only
         begin_log()
         self.handle = self.library.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
@@ -135,14 +137,24 @@ class LlamaModel:
 
     @property
     def kv_width(self) -> int:
-        """Numbers that one token adds to the memory of keys and values, over all layers: from the metadata."""
-        architecture = self.metadata("general.architecture") or ""
-        head = self.library.llama_model_n_embd(self.handle) // max(1, self.library.llama_model_n_head(self.handle))
-        key, value = (
-            int(self.metadata(f"{architecture}.attention.{kind}_length") or head) for kind in ("key", "value")
-        )
-        heads = max(1, self.library.llama_model_n_head_kv(self.handle))
-        return int(self.library.llama_model_n_layer(self.handle) * heads * (key + value))
+        """Numbers that one token adds to the memory of keys and values, over all layers, by the metadata."""
+        layers, width = self.number("block_count") or 1, self.number("embedding_length") or 1
+        heads = self._per_layer("attention.head_count", layers, 1)
+        kv_heads = self._per_layer("attention.head_count_kv", layers, max(heads))
+        head = width // max(1, *heads)
+        lengths = (self.number("attention.key_length") or head) + (self.number("attention.value_length") or head)
+        return max(1, sum(kv_heads) * lengths)
+
+    def number(self, key: str) -> int | None:
+        """A whole number from the metadata of the model's architecture."""
+        found = self.metadata(f"{self.metadata('general.architecture')}.{key}")
+        return int(found) if found and found.isdigit() else None
+
+    def _per_layer(self, key: str, layers: int, default: int) -> list[int]:
+        """One number for each layer: some models have one for all of them, some a list."""
+        found = self.metadata(f"{self.metadata('general.architecture')}.{key}") or str(default)
+        numbers = [int(digits) for digits in re.findall(r"[0-9]+", found)]
+        return numbers if len(numbers) > 1 else numbers * layers
 
     @property
     def bos_text(self) -> str:

@@ -37,6 +37,7 @@ from agentkit.providers.llama_cpp.engine import (
     Statistics,
     Written,
 )
+from agentkit.providers.llama_cpp.hardware import physical_cores
 from agentkit.providers.llama_cpp.model import import_llama_cpp
 from agentkit.providers.llama_cpp.sampling import Sampler
 from agentkit.providers.llama_cpp.sequences import shared_length
@@ -62,11 +63,12 @@ class LlamaCppProvider(Provider):
     decoded together, and what a prompt shares with others is evaluated once.
 
     Args:
-        path_or_name: a GGUF file, or the name of a bundled model (``smollm2``).
+        path_or_name: a GGUF file, the name of a bundled model (``smollm2``) or of one that was pulled (``qwen3-4b``),
+            or ``hf/OWNER/REPO[:QUANT_OR_FILE]`` for what was pulled from there.
         n_ctx: tokens of one conversation; by default what the model was trained for, 8,192 at most.
-        n_gpu_layers: layers on the GPU: ``"auto"`` puts all there if this build can, else none.
+        n_gpu_layers: layers on the GPU: ``"auto"`` puts there what fits into its free memory.
         parallel: turns decoded at the same time, 1 to 64; further ones wait for their place. 8.
-        n_threads: CPU threads; by default one a core that this process may use.
+        n_threads: CPU threads; by default one for each physical core that this process may use.
         flash_attention: by default where the device can.
         kv_cache_type: the numbers in which keys and values are kept: ``f16``, or smaller ones (``q8_0``, ``q4_0``) that
             hold longer conversations in the same memory at some cost in quality.
@@ -78,7 +80,7 @@ class LlamaCppProvider(Provider):
     Settings: temperature 0 unless given; 2,048 tokens a turn unless ``max_tokens`` is given.
 
     Raises:
-        UnknownModelError: neither a bundled model nor a file.
+        UnknownModelError: neither a file nor a model that is known and was pulled.
         MissingExtraError: llama-cpp-python, llguidance or the bundled model's package is not installed.
         ModelLoadError: a file that is no GGUF; on first use, one that cannot be loaded.
         ConfigError: an option that is out of its range.
@@ -100,15 +102,13 @@ class LlamaCppProvider(Provider):
     ) -> None:
         self.name = f"llama_cpp:{os.fspath(path_or_name)}"
         self.path = model_path(os.fspath(path_or_name))
-        llama_cpp = import_llama_cpp()
-        if n_gpu_layers == "auto":
-            n_gpu_layers = -1 if llama_cpp.llama_supports_gpu_offload() else 0
+        import_llama_cpp()
         _check_range("parallel", parallel, 1, 64)
         _check_range("n_ctx", n_ctx or 1, 1, 1 << 31)
         self._options = EngineOptions(
             n_ctx=n_ctx,
-            n_gpu_layers=n_gpu_layers,
-            n_threads=n_threads or _usable_cores(),
+            n_gpu_layers=None if n_gpu_layers == "auto" else n_gpu_layers,
+            n_threads=n_threads or physical_cores(),
             parallel=parallel,
             flash_attention=flash_attention,
             kv_cache_type=kv_cache_type,
@@ -284,7 +284,3 @@ def _check_range(name: str, value: int, least: int, most: int) -> None:
 
 def _was_cut_off(finished: Finished | None) -> bool:
     return finished is not None and finished.reason == "length"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

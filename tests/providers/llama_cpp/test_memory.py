@@ -12,7 +12,6 @@ from agentkit import Message, ModelSettings
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from tests import tiny_models
 
-
 KINDS = {
     "recurrent": tiny_models.write_recurrent,
     "hybrid": tiny_models.write_hybrid,
