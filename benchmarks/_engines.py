@@ -136,8 +136,6 @@ def _llama_cpp_python(path: str) -> Iterator[Engine]:
         messages = list(case.messages)
         if all(message["role"] != "system" for message in messages):
             messages.insert(0, {"role": "system", "content": "You help, and call functions where they help."})
-        if tool_choice == "required":  # it can be held to one function only by name
-            raise NotImplementedError("tool_choice 'required'")
         return _turn(
             llama.create_chat_completion(
                 messages, tools=case.tools, tool_choice=tool_choice, temperature=0, max_tokens=MAX_TOKENS
@@ -149,6 +147,7 @@ def _llama_cpp_python(path: str) -> Iterator[Engine]:
 
 
 PEERS = {"llama-server": _llama_server, "llama-cpp-python": _llama_cpp_python}
+AUTO_ONLY = ("llama-cpp-python",)  # it asserts that a choice is auto, none or one function
 
 
 def _post(url: str, body: Mapping[str, object]) -> Any:
@@ -186,6 +185,9 @@ def _serve(path: str) -> None:
     parameters.use_jinja = True
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # nobody reads further there: a log that fills the pipe would block
     sys.stdin.read()
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from _bfcl import AST, CATEGORIES, IRRELEVANCE, RELEVANCE, Case, load_cases
-from _engines import PEERS, Engine, Turn, engine
+from _engines import AUTO_ONLY, PEERS, Engine, Turn, engine
 
 PACKAGES = ("bfcl-eval", "agentkit-framework", "llama-cpp-python", "llguidance", "xllamacpp")
 
@@ -119,13 +119,8 @@ def show_wrong(cases: Sequence[Case], verdicts: dict[str, Verdict]) -> None:
         verdict = verdicts[case.id]
         if not verdict["right"]:
             print(f"\nwrong: {case.id}: {case.messages[-1]['content']}")
-            print(
-                "  "
-                + (
-                    " ".join(f"{call['name']}({call['arguments']})" for call in verdict["calls"])
-                    or verdict["text"][:300]
-                )
-            )
+            written = [f"{call['name']}({call['arguments']})" for call in verdict["calls"]]
+            print(f"  {' '.join(written) or verdict['text'][:300]}")
             print(f"  {verdict['fault'][:600]}")
 
 
@@ -155,6 +150,8 @@ def options() -> argparse.Namespace:
     chosen.categories = chosen.categories.split(",")
     if unknown := [category for category in chosen.categories if category not in CATEGORIES]:
         parser.error(f"--categories: no category {', '.join(unknown)}: there are {', '.join(CATEGORIES)}")
+    if chosen.tool_choice != "auto" and (unable := [peer for peer in chosen.peer if peer in AUTO_ONLY]):
+        parser.error(f"--peer {unable[0]} takes no --tool-choice but auto")
     return chosen
 
 
