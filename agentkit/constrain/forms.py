@@ -1,0 +1,289 @@
+"""One call in each form: what stands before its name, and the symbols from its name on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from agentkit.constrain.elements import Elements
+from agentkit.constrain.lark import Rules, Specials, escaped
+from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
+from agentkit.constrain.values import GemmaValues, PythonValues, number, raw_text
+from agentkit.messages import JsonObject, JsonValue
+from agentkit.parsing.dialects.base import GemmaForm, Literals, PythonForm, TagForm
+from agentkit.tool import AnyTool
+
+__all__ = ["AnyForm", "CallWriter", "call_writer", "literals_of"]
+
+AnyForm: TypeAlias = Literals | TagForm | PythonForm | GemmaForm
+Fragment: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""Symbols, and the rules that they refer to."""
+
+
+def literals_of(form: AnyForm) -> list[str]:
+    """All literals of a form."""
+    return [value for field in fields(form) if isinstance(value := getattr(form, field.name), str)]
+
+
+class CallWriter(ABC):
+    """Writes the calls of one form.
+
+    Attributes:
+        section_open, separator, section_close: around and between all calls of a turn.
+        head: what stands before a call's name.
+        marker: where calls begin in free text; empty if they cannot be told from it.
+        parallel: whether a turn may have several.
+    """
+
+    section_open = ""
+    separator = ""
+    section_close = ""
+    head = ""
+    parallel = True
+
+    def __init__(self, specials: Specials) -> None:
+        self._specials = specials
+        self.rules: dict[str, str] = {}
+
+    @property
+    def marker(self) -> str:
+        """Of a text that stands for itself, as far as the first line and before anything that varies."""
+        opening = re.split(r"\n|\{\w+\}", self.section_open + self.head)[0]
+        return "" if opening.strip() in ("", "[") else opening.rstrip()
+
+    @property
+    def numbered(self) -> bool:
+        """Whether a call says which one it is."""
+        return any(hole in self.head for hole in ("{index}", "{number}"))
+
+    def symbols(self, literal: str, index: int) -> str:
+        """A literal as symbols, in the call of this index."""
+        return self._specials.symbols(literal.replace("{index}", str(index)).replace("{number}", str(index + 1)))
+
+    @abstractmethod
+    def call(self, tool: AnyTool, index: int) -> str:
+        """A call of the tool from its name on."""
+
+    def _kept(self, fragment: Fragment) -> str:
+        symbols, rules = fragment
+        self.rules.update(rules)
+        return symbols
+
+
+class _LiteralCalls(CallWriter):
+    def __init__(self, form: Literals, specials: Specials) -> None:
+        super().__init__(specials)
+        self._form = form
+        self.section_open, self.section_close, self.separator = form.section_open, form.section_close, form.separator
+        self.head = form.call_open + form.before_name
+        self.parallel = form.parallel
+
+    @property
+    def marker(self) -> str:
+        opening = re.split(r"\{\w+\}", self._form.section_open + self._form.call_open)[0]
+        return "" if opening.strip() in ("", "[") else opening.rstrip()
+
+    @property
+    def numbered(self) -> bool:
+        return any(hole in literal for hole in ("{index}", "{number}") for literal in literals_of(self._form))
+
+    def symbols(self, literal: str, index: int) -> str:
+        numbered = literal.replace("{index}", str(index)).replace("{number}", str(index + 1))
+        return self._specials.symbols(numbered, {"{id}": f"/{self._form.id_pattern}/"})
+
+    def call(self, tool: AnyTool, index: int) -> str:
+        form = self._form
+        arguments = self._kept(_json_arguments(_dumped(tool)))
+        behind = self.symbols(form.after_arguments + form.call_close, index)
+        return f"{self.symbols(_json_escaped(tool.name) + form.after_name, index)} {arguments} {behind}"
+
+
+class _TagCalls(CallWriter):
+    def __init__(self, form: TagForm, specials: Specials) -> None:
+        super().__init__(specials)
+        self._form = form
+        self.section_open, self.section_close, self.separator = form.section_open, form.section_close, form.separator
+        self.head, _, self._behind_name = form.call_open.partition("{name}")
+
+    @property
+    def numbered(self) -> bool:
+        return any(hole in self._form.call_open for hole in ("{index}", "{number}"))
+
+    def call(self, tool: AnyTool, index: int) -> str:
+        arguments = self._kept(_tag_arguments(self._form, self._specials, _dumped(tool)))
+        close = self.symbols(self._form.call_close, index)
+        return f"{self.symbols(tool.name + self._behind_name, index)} {arguments} {close}"
+
+
+class _PythonCalls(CallWriter):
+    def __init__(self, form: PythonForm, specials: Specials) -> None:
+        super().__init__(specials)
+        self.section_open, self.section_close, self.separator = form.section_open, form.section_close, form.separator
+
+    def call(self, tool: AnyTool, index: int) -> str:
+        return f'{self.symbols(tool.name + "(", index)} {self._kept(_python_arguments(_dumped(tool)))} ")"'
+
+
+class _GemmaCalls(CallWriter):
+    def __init__(self, form: GemmaForm, specials: Specials) -> None:
+        super().__init__(specials)
+        self._form = form
+        self.head = form.call_open
+
+    def call(self, tool: AnyTool, index: int) -> str:
+        arguments = self._kept(_gemma_arguments(self._form, self._specials, _dumped(tool)))
+        return f"{self.symbols(tool.name, index)} {arguments} {self.symbols(self._form.call_close, index)}"
+
+
+def call_writer(form: AnyForm, specials: Specials) -> CallWriter:
+    """The writer of a form's calls."""
+    if isinstance(form, Literals):
+        return _LiteralCalls(form, specials)
+    if isinstance(form, TagForm):
+        return _TagCalls(form, specials)
+    return _PythonCalls(form, specials) if isinstance(form, PythonForm) else _GemmaCalls(form, specials)
+
+
+def _dumped(tool: AnyTool) -> str:
+    return json.dumps(tool.parameters, default=str)
+
+
+def _json_escaped(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)[1:-1]
+
+
+# ── arguments: the same for every call of a tool, so they are made once a schema ───────────────────────────────────
+
+
+def _prefix(*key: object) -> str:
+    return "v" + hashlib.blake2b(repr(key).encode(), digest_size=5).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _json_arguments(schema: str) -> Fragment:
+    root: JsonObject = json.loads(schema)
+    rules = Rules(_prefix("json", schema))
+    return rules.rule(json_value(root, root, {"type": "object"})), rules.items()
+
+
+@lru_cache(maxsize=1024)
+def _python_arguments(schema: str) -> Fragment:
+    root: JsonObject = json.loads(schema)
+    rules = Rules(_prefix("python", schema))
+    return rules.rule(PythonValues(rules, root).keywords(root)), rules.items()
+
+
+@lru_cache(maxsize=1024)
+def _gemma_arguments(form: GemmaForm, specials: Specials, schema: str) -> Fragment:
+    root: JsonObject = json.loads(schema)
+    rules = Rules(_prefix(form, specials, schema))
+    return rules.rule(GemmaValues(rules, root, form.quote, specials, every=form.every).object(root)), rules.items()
+
+
+@lru_cache(maxsize=1024)
+def _tag_arguments(form: TagForm, specials: Specials, schema: str) -> Fragment:
+    root: JsonObject = json.loads(schema)
+    rules = Rules(_prefix(form, specials, schema))
+    writer = _TagArguments(form, specials, rules, root)
+    return rules.rule(writer.all()), rules.items()
+
+
+_KEY: Final = re.compile(r"[^<>\"'\n=/\s]{1,128}")
+
+
+class _TagArguments:
+    """Writes the parameters of one tool as tags."""
+
+    def __init__(self, form: TagForm, specials: Specials, rules: Rules, root: JsonObject) -> None:
+        self._form = form
+        self._specials = specials
+        self._rules = rules
+        self._root = root
+        self._without = _never_raw(form)
+
+    def all(self) -> str:
+        given = parameters(self._root, self._root)
+        named = [item for item in given.named if _KEY.fullmatch(item[0])]
+        written = [self._param(key, schema) if needed else f"({self._param(key, schema)})?" for key, schema, needed in named]
+        if given.more is not None:
+            written.append(self._further([key for key, *_ in given.named], given.more))
+        return " ".join(written)
+
+    def _param(self, key: str, schema: JsonValue) -> str:
+        before, _, after = self._form.param.replace("{key}", key).partition("{value}")
+        return self._rules.rule(self._options(before, after, schema))
+
+    def _further(self, keys: list[str], schema: JsonValue) -> str:
+        """Parameters that the schema does not name."""
+        before, _, after = self._form.param.partition("{value}")
+        if "{key}" in after:  # the closing tag would have to repeat what the opening one said
+            return ""
+        lead, _, rest = before.partition("{key}")
+        others = f" & ~/{'|'.join(map(escaped, keys))}/" if keys else ""
+        name = self._rules.terminal(f"/[A-Za-z_][A-Za-z0-9_]*/{others}")
+        param = self._rules.rule(f"{self._specials.symbols(lead)} {name} ({self._options(rest, after, schema)})")
+        return f"{param}*"
+
+    def _options(self, before: str, after: str, schema: JsonValue) -> str:
+        """A parameter from ``before`` to ``after``, for each type that it may have."""
+        found = kinds(schema, self._root)
+        if "{string}" not in before and "{type}" not in before:
+            return f"{self._specials.symbols(before)} ({self._untyped(after, schema, found)})"
+        options = []
+        for kind in found:
+            said = before.replace("{string}", "true" if kind.name == "string" else "false")
+            said = said.replace("{type}", "number" if kind.name == "integer" else kind.name)
+            options.append(f"{self._specials.symbols(said)} {self._closed(kind, after)}")
+        return " | ".join(dict.fromkeys(options))
+
+    def _untyped(self, after: str, schema: JsonValue, found: list[Kind]) -> str:
+        text = [kind for kind in found if kind.name == "string"]
+        if self._form.nested:
+            elements = Elements(self._form.nested, self._without, self._specials, self._rules, self._root)
+            return elements.value(schema, after)
+        if not text:
+            whole = json_value(schema, self._root, {"type": [kind.name for kind in found]})
+            return f"{whole} {self._specials.symbols(after)}"
+        free = [kind for kind in text if kind.values is None]
+        return " | ".join(dict.fromkeys(self._closed(kind, after) for kind in free or found))
+
+    def _closed(self, kind: Kind, after: str) -> str:
+        """A value of this type and what closes it."""
+        if kind.name == "string":
+            return raw_text(kind, self._without, after, self._specials, self._rules)
+        if kind.name in ("integer", "number") and kind.values is None:
+            value = number(kind, self._rules)
+        else:
+            typed = kind.schema if kind.values is not None else {**kind.schema, "type": kind.name}
+            value = json_value(typed, self._root, {"type": kind.name})
+        return f"{value} {self._specials.symbols(after)}"
+
+
+def _never_raw(form: TagForm) -> str:
+    """What a raw value cannot be, as an expression: any text with something in it that could be read as its end.
+
+    That is what closes a parameter; what opens one, at the start of a line; and what closes a call, with the opening
+    of a further one after it. A tag is known by its beginning: models also put spaces and suffixes into tags.
+    """
+    if form.nested:
+        return f"(?s:.*){escaped(form.nested)}(?s:.*)"
+    before, _, after = form.param.partition("{value}")
+    call_open = form.call_open.partition("{name}")[0]
+    another = escaped(_begun(before))
+    again = escaped(_begun(call_open[max(call_open.rfind("<"), 0) :]))
+    ends = f"{escaped(_begun(form.call_close))}(?s:.*){again}"
+    inside = [escaped(_begun(after.lstrip("\n"))), rf"\n\s*{another}", ends]
+    inside += map(escaped, form.never_raw)
+    first = rf"|\s*{another}(?s:.*)" if before.endswith("\n") else ""
+    return f"(?s:.*)({'|'.join(inside)})(?s:.*){first}"
+
+
+def _begun(tag: str) -> str:
+    """What a tag begins with, without attributes and what closes it."""
+    found = re.match(r".[^\n<{]*", tag)
+    return re.sub(r"(\s+\w+=[\"']?|[=>])\s*\Z", "", found[0]) if found else tag
