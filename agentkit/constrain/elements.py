@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 from agentkit.constrain.lark import Rules, Specials, members
-from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
-from agentkit.constrain.values import number, raw_text
+from agentkit.constrain.schemas import Kind, kinds, parameters
+from agentkit.constrain.values import JsonValues, Never, raw_text
 from agentkit.messages import JsonObject, JsonValue
 
 __all__ = ["Elements"]
@@ -21,14 +21,15 @@ class Elements:
 
     Args:
         prefix: before each tag.
-        never: an expression of the texts that no value can be.
+        never: what no string can be.
     """
 
-    def __init__(self, prefix: str, never: str, specials: Specials, rules: Rules, root: JsonObject) -> None:
+    def __init__(self, prefix: str, never: Never, specials: Specials, rules: Rules, root: JsonObject) -> None:
         self._prefix = prefix
         self._never = never
         self._specials = specials
         self._rules = rules
+        self._json = JsonValues(rules, root, never)
         self._root = root
         self._named: dict[str, str] = {}
 
@@ -50,12 +51,9 @@ class Elements:
         return f"({self._open(kind)}) {self._specials.symbols(close)}"
 
     def _open(self, kind: Kind) -> str:
-        if kind.name in ("integer", "number") and kind.values is None:
-            return number(kind, self._rules)
         if self._is_structured(kind):
             return self._object(kind.schema) if kind.name == "object" else self._array(kind.schema)
-        typed = kind.schema if kind.values is not None else {**kind.schema, "type": kind.name}
-        return json_value(typed, self._root, {"type": kind.name})
+        return self._json.one(kind)
 
     def _is_structured(self, kind: Kind) -> bool:
         """Whether its elements are known. Only elements named ``item`` would be read as a list."""

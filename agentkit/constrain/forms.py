@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from agentkit.constrain.elements import Elements
 from agentkit.constrain.lark import Rules, Specials, escaped
 from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
-from agentkit.constrain.values import GemmaValues, PythonValues, number, raw_text
+from agentkit.constrain.values import GemmaValues, JsonValues, Never, PythonValues, other_than, raw_text
 from agentkit.messages import JsonObject, JsonValue
 from agentkit.parsing.dialects.base import GemmaForm, Literals, PythonForm, TagForm
 from agentkit.tool import AnyTool
@@ -204,12 +204,15 @@ class _TagArguments:
         self._specials = specials
         self._rules = rules
         self._root = root
-        self._without = _never_raw(form)
+        self._never = _never(form)
+        self._json = JsonValues(rules, root, self._never)
 
     def all(self) -> str:
         given = parameters(self._root, self._root)
         named = [item for item in given.named if _KEY.fullmatch(item[0])]
-        written = [self._param(key, schema) if needed else f"({self._param(key, schema)})?" for key, schema, needed in named]
+        written = [
+            self._param(key, schema) if needed else f"({self._param(key, schema)})?" for key, schema, needed in named
+        ]
         if given.more is not None:
             written.append(self._further([key for key, *_ in given.named], given.more))
         return " ".join(written)
@@ -224,8 +227,7 @@ class _TagArguments:
         if "{key}" in after:  # the closing tag would have to repeat what the opening one said
             return ""
         lead, _, rest = before.partition("{key}")
-        others = f" & ~/{'|'.join(map(escaped, keys))}/" if keys else ""
-        name = self._rules.terminal(f"/[A-Za-z_][A-Za-z0-9_]*/{others}")
+        name = self._rules.terminal(other_than(keys))
         param = self._rules.rule(f"{self._specials.symbols(lead)} {name} ({self._options(rest, after, schema)})")
         return f"{param}*"
 
@@ -242,45 +244,36 @@ class _TagArguments:
         return " | ".join(dict.fromkeys(options))
 
     def _untyped(self, after: str, schema: JsonValue, found: list[Kind]) -> str:
-        text = [kind for kind in found if kind.name == "string"]
         if self._form.nested:
-            elements = Elements(self._form.nested, self._without, self._specials, self._rules, self._root)
+            elements = Elements(self._form.nested, self._never, self._specials, self._rules, self._root)
             return elements.value(schema, after)
-        if not text:
-            whole = json_value(schema, self._root, {"type": [kind.name for kind in found]})
-            return f"{whole} {self._specials.symbols(after)}"
-        free = [kind for kind in text if kind.values is None]
+        free = [kind for kind in found if kind.name == "string" and kind.values is None]  # which covers all others
         return " | ".join(dict.fromkeys(self._closed(kind, after) for kind in free or found))
 
     def _closed(self, kind: Kind, after: str) -> str:
         """A value of this type and what closes it."""
         if kind.name == "string":
-            return raw_text(kind, self._without, after, self._specials, self._rules)
-        if kind.name in ("integer", "number") and kind.values is None:
-            value = number(kind, self._rules)
-        else:
-            typed = kind.schema if kind.values is not None else {**kind.schema, "type": kind.name}
-            value = json_value(typed, self._root, {"type": kind.name})
-        return f"{value} {self._specials.symbols(after)}"
+            return raw_text(kind, self._never, after, self._specials, self._rules)
+        return f"({self._json.one(kind)}) {self._specials.symbols(after)}"
 
 
-def _never_raw(form: TagForm) -> str:
+def _never(form: TagForm) -> Never:
     """What a raw value cannot be, as an expression: any text with something in it that could be read as its end.
 
     That is what closes a parameter; what opens one, at the start of a line; and what closes a call, with the opening
     of a further one after it. A tag is known by its beginning: models also put spaces and suffixes into tags.
     """
     if form.nested:
-        return f"(?s:.*){escaped(form.nested)}(?s:.*)"
+        return Never(f"(?s:.*){escaped(form.nested)}(?s:.*)", form.nested[0])
     before, _, after = form.param.partition("{value}")
     call_open = form.call_open.partition("{name}")[0]
     another = escaped(_begun(before))
     again = escaped(_begun(call_open[max(call_open.rfind("<"), 0) :]))
     ends = f"{escaped(_begun(form.call_close))}(?s:.*){again}"
-    inside = [escaped(_begun(after.lstrip("\n"))), rf"\n\s*{another}", ends]
-    inside += map(escaped, form.never_raw)
+    close = _begun(after.lstrip("\n"))
+    inside = [escaped(close), rf"\n\s*{another}", ends, *map(escaped, form.never_raw)]
     first = rf"|\s*{another}(?s:.*)" if before.endswith("\n") else ""
-    return f"(?s:.*)({'|'.join(inside)})(?s:.*){first}"
+    return Never(f"(?s:.*)({'|'.join(inside)})(?s:.*){first}", close[0])
 
 
 def _begun(tag: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-__all__ = ["ANY_TEXT", "Rules", "Specials", "compiles", "escaped", "members", "quoted"]
+__all__ = ["ANY_TEXT", "Rules", "Specials", "can_hold", "compiles", "escaped", "members", "quoted"]
 
 ANY_TEXT: Final = "/(?s:.*)/"
 """Any text, as an expression."""
@@ -37,6 +37,17 @@ def compiles(terminal: str) -> bool:
     from llguidance import LLMatcher
 
     return not LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(f"start: T\nT: {terminal}"))
+
+
+@lru_cache(maxsize=4096)
+def can_hold(expression: str, text: str) -> bool:
+    """Whether a regular expression that compiles matches any text with this one in it."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    with_it = f"start: T\nT: /{expression}/ & /(?s:.*){escaped(text)}(?s:.*)/"
+    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(with_it), log_level=0)
+    matcher.compute_bitmask()
+    return not matcher.is_stopped()
 
 
 class Rules:
@@ -77,7 +88,9 @@ class Rules:
         return self._names[definition]
 
 
-def members(rules: Rules, items: Sequence[tuple[str, bool]], separator: str, more: str = "", *, empty: bool = True) -> str:
+def members(
+    rules: Rules, items: Sequence[tuple[str, bool]], separator: str, more: str = "", *, empty: bool = True
+) -> str:
     """Items in their order with a separator between; those that are not required may be left out.
 
     Args:

@@ -39,10 +39,23 @@ def thought(marks: ReasoningMarks, vocabulary: Mapping[str, int], barred: set[in
     close = specials.first(marks.close)
     rules = {"GAP": r"/\s{1,4}/"}
     if close is None:
-        most = "*" if marks.budget is None else f"{{0,{_CHARACTERS * marks.budget}}}"
         before, rest = specials.split(marks.close)
-        rules["THOUGHT"] = f"(/(?s:.{most})/ & ~/(?s:.*){escaped(before)}(?s:.*)/) {quoted(before)}"
+        most = "*" if marks.budget is None else f"{{0,{_CHARACTERS * marks.budget}}}"
+        rules["THOUGHT"] = f"/{_text_without(before, most)}/ {quoted(before)}"
         return rules | {"thought": f"{opening} THOUGHT {specials.symbols(rest)} GAP?"}
     most = "*" if marks.budget is None else f"{{0,{marks.budget}}}"
     others = ",".join(map(str, sorted({close[1], *barred})))
     return rules | {"thought": f"{opening} <[^{others}]>{most} {specials.symbols(marks.close)} GAP?"}
+
+
+def _text_without(word: str, most: str) -> str:
+    """An expression of texts without a word whose first character does not come again in it.
+
+    The lexer could also intersect with a negation, but not count at the same time: that makes too many states. What
+    begins like the word counts as one character.
+    """
+    begun = [escaped(word[:length]) for length in range(1, len(word))]
+    ended = [f"{escaped(word[:length])}[^{escaped(word[0])}{escaped(word[length])}]" for length in range(1, len(word))]
+    begins = f"({'|'.join(begun)})*" if begun else ""
+    ends = f"|{begins}({'|'.join(ended)})" if ended else ""
+    return f"([^{escaped(word[0])}]{ends}){most}{begins}"

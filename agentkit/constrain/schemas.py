@@ -36,7 +36,7 @@ def json_value(schema: JsonValue, root: JsonObject, fallback: JsonObject) -> str
             tool runs.
     """
     whole = schema if isinstance(schema, dict) else {}
-    definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
+    definitions: JsonObject = {key: root[key] for key in ("$defs", "definitions") if key in root}
     return f"%json {_compilable(_dumped({**definitions, **whole}), _dumped(fallback))}"
 
 

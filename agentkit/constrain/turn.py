@@ -126,7 +126,7 @@ class _Turn:
         return self._writer.section_open + self._writer.head
 
     def _share_marker(self, token: int, rest: str) -> None:
-        """A token that also opens what is no call, by the word after it (a channel's name): only that word is barred."""
+        """A token may also open what is no call, by the word after it (a channel's name): only that word is barred."""
         word = self._specials.split(rest)[0]
         if word.strip()[:1].isalpha():
             self._rules["OTHER"] = f"/(?s:.+)/ & ~/{escaped(word)}(?s:.*)/"

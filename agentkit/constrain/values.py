@@ -5,53 +5,58 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Final
 
-from agentkit.constrain.lark import ANY_TEXT, Rules, Specials, compiles, escaped, members, quoted
+from agentkit.constrain.lark import ANY_TEXT, Rules, Specials, can_hold, compiles, escaped, members, quoted
 from agentkit.constrain.schemas import Kind, json_value, kinds, parameters, text_patterns
 from agentkit.messages import JsonObject, JsonValue
 
-__all__ = ["GemmaValues", "PythonValues", "number", "raw_text"]
+__all__ = ["GemmaValues", "JsonValues", "Never", "PythonValues", "number", "other_than", "raw_text"]
 
 # Finite ones only, and none too long for Python to read.
 _INTEGER: Final = "-?(0|[1-9][0-9]{0,30})"
-_NUMBER: Final = rf"{_INTEGER}(\.[0-9]{{1,30}})?([eE][+-]?[0-9]{{1,2}})?"
+_NUMBER: Final = rf"{_INTEGER}(\.[0-9]{{1,30}})?([eE][+-]?([0-9]{{1,2}}|1[0-9]{{2}}|2[0-6][0-9]))?"
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+_LENGTH: Final = 256
+"""Characters up to which a length is counted together with something else."""
 
 
 def number(kind: Kind, rules: Rules) -> str:
     """Symbols for an integer or a number, which every notation writes as JSON does."""
-    bounds = {key: kind.schema[key] for key in _BOUNDS if key in kind.schema}
+    bounds: JsonObject = {key: kind.schema[key] for key in _BOUNDS if key in kind.schema}
     if bounds:
         return json_value({"type": kind.name, **bounds}, {}, {"type": kind.name})
     return rules.terminal(f"/{_INTEGER if kind.name == 'integer' else _NUMBER}/")
 
 
-def length(schema: JsonObject) -> tuple[int, int | None]:
-    """A string's least and greatest length, in characters."""
-    least, most = schema.get("minLength"), schema.get("maxLength")
-    return least if isinstance(least, int) else 0, most if isinstance(most, int) else None
+@dataclass(frozen=True)
+class Never:
+    """What a raw text cannot be.
+
+    Attributes:
+        expression: of such texts.
+        mark: a character that each of them holds.
+    """
+
+    expression: str
+    mark: str
 
 
-def _repeated(least: int, most: int | None) -> str:
-    return f"{{{least},{'' if most is None else most}}}" if least or most is not None else "*"
+def raw_text(kind: Kind, never: Never, close: str, specials: Specials, rules: Rules) -> str:
+    """Symbols for a text that stands for itself, up to and including the literal that closes it.
 
-
-def raw_text(kind: Kind, without: str, close: str, specials: Specials, rules: Rules) -> str:
-    """Symbols for a text that stands for itself, up to and including what closes it.
-
-    Args:
-        without: an expression of the texts that it cannot be.
-        close: the literal that closes it.
+    What its schema says besides is left to validation where it would make too many states for the lexer: a greatest
+    length, and patterns that allow what ends the text.
     """
     before, rest = specials.split(close)
     values = kind.values
     if values is None:
-        body = _body(kind.schema, without)
-        may_be_empty = length(kind.schema)[0] == 0
+        body = _body(kind.schema, never)
+        may_be_empty = _length(kind.schema)[0] == 0 and " & ~" in body
     else:
-        texts = [str(value) for value in values if not re.fullmatch(without, str(value))]
+        texts = [str(value) for value in values if not re.fullmatch(never.expression, str(value))]
         body = " | ".join(map(quoted, texts)) or ANY_TEXT
         may_be_empty = "" in texts
     if not rest:
@@ -62,13 +67,32 @@ def raw_text(kind: Kind, without: str, close: str, specials: Specials, rules: Ru
     return f"({text})? {specials.symbols(rest)}" if may_be_empty else f"{text} {specials.symbols(rest)}"
 
 
-def _body(schema: JsonObject, without: str) -> str:
-    least, most = length(schema)
-    body = f"/(?s:.{_repeated(least, most)})/ & ~/{without}/"
-    for pattern in text_patterns(schema):
-        if compiles(f"{body} & /{pattern}/"):
-            body += f" & /{pattern}/"
-    return body
+def _body(schema: JsonObject, never: Never) -> str:
+    least, most = _length(schema)
+    patterns = [f"/{pattern}/" for pattern in _patterns(schema) if not can_hold(pattern, never.mark)]
+    if patterns:
+        return " & ".join([*patterns, *_length_terminal(least, most)])
+    return f"/(?s:.{_repeated(min(least, _LENGTH), None)})/ & ~/{never.expression}/"
+
+
+def _patterns(schema: JsonObject) -> list[str]:
+    return [pattern for pattern in text_patterns(schema) if compiles(f"/{pattern}/")]
+
+
+def _length_terminal(least: int, most: int | None) -> list[str]:
+    if most is None or most > _LENGTH:
+        most = None
+    return [f"/(?s:.{_repeated(least, most)})/"] if 0 < least <= _LENGTH or most is not None else []
+
+
+def _length(schema: JsonObject) -> tuple[int, int | None]:
+    """A string's least and greatest length, in characters."""
+    least, most = schema.get("minLength"), schema.get("maxLength")
+    return least if isinstance(least, int) else 0, most if isinstance(most, int) else None
+
+
+def _repeated(least: int, most: int | None) -> str:
+    return f"{{{least},{'' if most is None else most}}}" if least or most is not None else "*"
 
 
 class Values(ABC):
@@ -112,7 +136,7 @@ class Values(ABC):
         key = json.dumps(schema, default=str)
         if key not in self._named:
             self._named[key] = name = self._rules.reserve()
-            found = dict.fromkeys(self._kind(kind) for kind in kinds(schema, self._root))
+            found = dict.fromkeys(self.one(kind) for kind in kinds(schema, self._root))
             self._rules.define(name, " | ".join(found))
         return self._named[key]
 
@@ -123,10 +147,13 @@ class Values(ABC):
         items = [(f"{self.key(key)} {colon} {self.value(part)}", required) for key, part, required in given.named]
         more = ""
         if given.more is not None:
-            more = self._rules.rule(f"{self.any_key([key for key, *_ in given.named])} {colon} {self.value(given.more)}")
+            more = self._rules.rule(
+                f"{self.any_key([key for key, *_ in given.named])} {colon} {self.value(given.more)}"
+            )
         return f'"{{" {members(self._rules, items, quoted(self.separator), more)} "}}"'
 
-    def _kind(self, kind: Kind) -> str:
+    def one(self, kind: Kind) -> str:
+        """Symbols for a value of one type."""
         if kind.name == "string":
             return self.string(kind)
         if kind.values is not None:
@@ -155,6 +182,41 @@ class Values(ABC):
         return f'"[" {several if least else f"({several})?"} "]"'
 
 
+class JsonValues(Values):
+    """JSON inside tags: no string in it is ``never``, so that the tags end where they seem to."""
+
+    separator = ", "
+    colon = ": "
+
+    def __init__(self, rules: Rules, root: JsonObject, never: Never) -> None:
+        super().__init__(rules, root)
+        self._never = never
+
+    def string(self, kind: Kind) -> str:
+        if kind.values is not None:
+            written = [json.dumps(value, ensure_ascii=False) for value in kind.values]
+            fit = [text for text in written if not re.fullmatch(self._never.expression, text)]
+            return self._rules.terminal(" | ".join(map(quoted, fit or written)))
+        least, _ = _length(kind.schema)
+        patterns = [f"/{pattern}/" for pattern in _patterns(kind.schema) if not can_hold(pattern, self._never.mark)]
+        if patterns:
+            return self._rules.terminal(_quoted_pattern('"', patterns, kind.schema))
+        text = rf'/"([^"\\\x00-\x1f]|{_JSON_ESCAPES}){_repeated(min(least, _LENGTH), None)}"/'
+        return self._rules.terminal(f"{text} & ~/{self._never.expression}/")
+
+    def number(self, kind: Kind) -> str:
+        return number(kind, self._rules)
+
+    def literal(self, value: JsonValue) -> str:
+        return quoted(json.dumps(value, ensure_ascii=False))
+
+    def key(self, key: str) -> str:
+        return quoted(json.dumps(key, ensure_ascii=False))
+
+    def any_key(self, but: list[str]) -> str:
+        return self.string(Kind("string", {}))
+
+
 class PythonValues(Values):
     """Python's literals; true, false and null may be JSON's."""
 
@@ -165,9 +227,7 @@ class PythonValues(Values):
         if kind.values is not None:
             options = [quoted(text) for value in kind.values for text in {repr(value), json.dumps(value)}]
             return self._rules.terminal(" | ".join(options))
-        plain = [
-            f"/{pattern}/" for pattern in text_patterns(kind.schema) if compiles(f"/{pattern}/ & {_UNESCAPED}")
-        ]
+        plain = [f"/{pattern}/" for pattern in _patterns(kind.schema)]
         return self._rules.terminal(" | ".join(_python_string(quote, plain, kind.schema) for quote in "'\""))
 
     def number(self, kind: Kind) -> str:
@@ -189,25 +249,32 @@ class PythonValues(Values):
         items = [(f"{quoted(key + '=')} {self.value(part)}", required) for key, part, required in written]
         more = ""
         if given.more is not None:
-            name = _other_than([key for key, *_ in given.named])
+            name = other_than([key for key, *_ in given.named])
             more = self._rules.rule(f'{self._rules.terminal(name)} "=" {self.value(given.more)}')
         return members(self._rules, items, quoted(self.separator), more)
 
 
 _KEYWORD: Final = re.compile(r"[^\W\d][\w\-]*")
 _UNESCAPED: Final = r"""/[^'"\\\x00-\x1f\x7f]*/"""
-_ESCAPES: Final = r"\\([\\'\"nrtbf]|x[0-9a-f]{2}|u([0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})|U000[0-9a-f]{5})"
+_SCALAR: Final = "u([0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})"  # no half of a pair
+_JSON_ESCAPES: Final = rf"\\([\\\"\/nrtbf]|{_SCALAR})"
+_ESCAPES: Final = rf"\\([\\'\"nrtbf]|x[0-9a-f]{{2}}|{_SCALAR}|U000[0-9a-f]{{5}})"
 
 
 def _python_string(quote: str, patterns: list[str], schema: JsonObject) -> str:
-    """Of one kind of quotes. Where a pattern is to be matched nothing is escaped."""
+    """Of one kind of quotes."""
     if patterns:
-        inside = " & ".join([*patterns, _UNESCAPED, f"/(?s:.{_repeated(*length(schema))})/"])
-        return f"{quoted(quote)} ({inside}) {quoted(quote)}"
-    return rf"/{quote}([^{quote}\\\x00-\x1f\x7f]|{_ESCAPES}){_repeated(*length(schema))}{quote}/"
+        return _quoted_pattern(quote, patterns, schema)
+    return rf"/{quote}([^{quote}\\\x00-\x1f\x7f]|{_ESCAPES}){_repeated(*_length(schema))}{quote}/"
 
 
-def _other_than(keys: list[str]) -> str:
+def _quoted_pattern(quote: str, patterns: list[str], schema: JsonObject) -> str:
+    """A string that is to match patterns: nothing is escaped in it."""
+    inside = " & ".join([*patterns, _UNESCAPED, *_length_terminal(*_length(schema))])
+    return f"{quoted(quote)} ({inside}) {quoted(quote)}"
+
+
+def other_than(keys: list[str]) -> str:
     """A terminal of identifiers but these."""
     return f"/{_IDENTIFIER}/" + (f" & ~/{'|'.join(map(escaped, keys))}/" if keys else "")
 
@@ -225,7 +292,8 @@ class GemmaValues(Values):
         self._every = every
 
     def string(self, kind: Kind) -> str:
-        text = raw_text(kind, f"(?s:.*){escaped(self._quote)}(?s:.*)", self._quote, self._specials, self._rules)
+        never = Never(f"(?s:.*){escaped(self._quote)}(?s:.*)", self._quote[0])
+        text = raw_text(kind, never, self._quote, self._specials, self._rules)
         return f"{self._specials.symbols(self._quote)} {text}"
 
     def number(self, kind: Kind) -> str:
@@ -243,7 +311,7 @@ class GemmaValues(Values):
         return quoted(key) if _WORD.fullmatch(key) else self._between_quotes(quoted(key))
 
     def any_key(self, but: list[str]) -> str:
-        return self._rules.terminal(_other_than(but))
+        return self._rules.terminal(other_than(but))
 
     def _item(self, value: JsonValue) -> str:
         return self._between_quotes(quoted(value)) if isinstance(value, str) else self.literal(value)
