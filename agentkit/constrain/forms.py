@@ -52,9 +52,8 @@ class CallWriter(ABC):
 
     @property
     def marker(self) -> str:
-        """Of a text that stands for itself, as far as the first line and before anything that varies."""
-        opening = re.split(r"\n|\{\w+\}", self.section_open + self.head)[0]
-        return "" if opening.strip() in ("", "[") else opening.rstrip()
+        """What begins the calls of a turn: that of their section, else their own, as far as it is the same for all."""
+        return _marker(self.section_open, self.head.partition("\n")[0])
 
     @property
     def numbered(self) -> bool:
@@ -85,8 +84,7 @@ class _LiteralCalls(CallWriter):
 
     @property
     def marker(self) -> str:
-        opening = re.split(r"\{\w+\}", self._form.section_open + self._form.call_open)[0]
-        return "" if opening.strip() in ("", "[") else opening.rstrip()
+        return _marker(self.section_open, self._form.call_open)
 
     @property
     def numbered(self) -> bool:
@@ -147,6 +145,12 @@ def call_writer(form: AnyForm, specials: Specials) -> CallWriter:
     if isinstance(form, TagForm):
         return _TagCalls(form, specials)
     return _PythonCalls(form, specials) if isinstance(form, PythonForm) else _GemmaCalls(form, specials)
+
+
+def _marker(section_open: str, call_open: str) -> str:
+    opening = section_open if section_open.strip() not in ("", "[") else section_open + call_open
+    opening = re.split(r"\{\w+\}", opening)[0].rstrip()
+    return "" if opening.strip() == "[" else opening
 
 
 def _dumped(tool: AnyTool) -> str:
