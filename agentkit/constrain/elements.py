@@ -58,7 +58,8 @@ class Elements:
     def _is_structured(self, kind: Kind) -> bool:
         """Whether its elements are known. Only elements named ``item`` would be read as a list."""
         if kind.name == "array":
-            return isinstance(kind.schema.get("items"), dict) and kind.schema.get("maxItems") != 0
+            items = kind.schema.get("prefixItems", kind.schema.get("items"))
+            return bool(items) and kind.schema.get("maxItems") != 0
         if kind.name != "object" or kind.values is not None:
             return False
         given = parameters(kind.schema, self._root)
@@ -74,6 +75,10 @@ class Elements:
     def _array(self, schema: JsonObject) -> str:
         least, most = schema.get("minItems"), schema.get("maxItems")
         least = least if isinstance(least, int) else 0
+        first = schema.get("prefixItems")
+        if isinstance(first, list):
+            known = [(self._element("item", item), index < least) for index, item in enumerate(first)]
+            return members(self._rules, known, "", empty=False) + ("" if least else ' | "[]"')
         items = f"{self._element('item', schema['items'])}{{{max(least, 1)},{most if isinstance(most, int) else ''}}}"
         return items if least else f'{items} | "[]"'
 

@@ -101,6 +101,24 @@ class _LiteralCalls(CallWriter):
         return f"{self.symbols(_json_escaped(tool.name) + form.after_name, index)} {arguments} {behind}"
 
 
+class _JsonCalls(_LiteralCalls):
+    """Calls that are JSON from the first character on, written as such: an answer in JSON may begin alike."""
+
+    def __init__(self, form: Literals, specials: Specials, keys: tuple[str, str]) -> None:
+        super().__init__(form, specials)
+        self._keys = keys
+        self.head = ""
+
+    def call(self, tool: AnyTool, index: int) -> str:
+        root = tool.parameters
+
+        def whole(arguments: JsonObject) -> JsonObject:
+            properties: JsonObject = dict(zip(self._keys, ({"const": tool.name}, arguments), strict=True))
+            return {"type": "object", "properties": properties, "required": list(self._keys)}
+
+        return json_value(whole(root), root, whole({"type": "object"}))
+
+
 class _TagCalls(CallWriter):
     def __init__(self, form: TagForm, specials: Specials) -> None:
         super().__init__(specials)
@@ -138,13 +156,26 @@ class _GemmaCalls(CallWriter):
         return f"{self.symbols(tool.name, index)} {arguments} {self.symbols(self._form.call_close, index)}"
 
 
-def call_writer(form: AnyForm, specials: Specials) -> CallWriter:
-    """The writer of a form's calls."""
+def call_writer(form: AnyForm, specials: Specials, *, beside_json: bool = False) -> CallWriter:
+    """The writer of a form's calls. ``beside_json``: other JSON may stand in their place."""
     if isinstance(form, Literals):
-        return _LiteralCalls(form, specials)
+        keys = _json_keys(form) if beside_json else None
+        return _JsonCalls(form, specials, keys) if keys else _LiteralCalls(form, specials)
     if isinstance(form, TagForm):
         return _TagCalls(form, specials)
     return _PythonCalls(form, specials) if isinstance(form, PythonForm) else _GemmaCalls(form, specials)
+
+
+def _json_keys(form: Literals) -> tuple[str, str] | None:
+    """The keys of a call's name and arguments, if it consists of these and nothing stands around it."""
+    if form.call_open or form.call_close:
+        return None
+    try:
+        example = json.loads(f"{form.before_name}f{form.after_name}{{}}{form.after_arguments}")
+    except ValueError:
+        return None
+    keys = tuple(example) if isinstance(example, dict) and list(example.values()) == ["f", {}] else ()
+    return (keys[0], keys[1]) if len(keys) == 2 else None
 
 
 def _marker(section_open: str, call_open: str) -> str:

@@ -48,7 +48,7 @@ def call_grammar(
     offered = [] if tool_choice == "none" else named or list(tools)
     if not offered and answer is None:
         return None
-    turn = _Turn(form, special_tokens, set(end_tokens), max_calls)
+    turn = _Turn(form, special_tokens, set(end_tokens), max_calls, beside_json=answer is not None)
     if not offered:
         assert answer is not None
         turn.answer(answer)
@@ -64,11 +64,13 @@ def call_grammar(
 class _Turn:
     """Writes the rules of one turn; ``turn`` is the rule of what comes after the reasoning."""
 
-    def __init__(self, form: AnyForm, vocabulary: Mapping[str, int], end_tokens: set[int], max_calls: int) -> None:
+    def __init__(
+        self, form: AnyForm, vocabulary: Mapping[str, int], end_tokens: set[int], max_calls: int, *, beside_json: bool
+    ) -> None:
         self._vocabulary = vocabulary
         self._specials = Specials.within(literals_of(form), vocabulary)
         self._end_tokens = end_tokens
-        self._writer: CallWriter = call_writer(form, self._specials)
+        self._writer: CallWriter = call_writer(form, self._specials, beside_json=beside_json)
         self._max_calls = max_calls if self._writer.parallel else 1
         self._rules: dict[str, str] = {}
         self._free_start = False
