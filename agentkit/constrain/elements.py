@@ -8,7 +8,8 @@ from typing import Final
 
 from agentkit.constrain.lark import Rules, Specials, members
 from agentkit.constrain.schemas import Kind, kinds, parameters
-from agentkit.constrain.values import JsonValues, Never, raw_text
+from agentkit.constrain.texts import Never, raw_text
+from agentkit.constrain.values import JsonValues
 from agentkit.messages import JsonObject, JsonValue
 
 __all__ = ["Elements"]

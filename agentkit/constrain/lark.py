@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-__all__ = ["ANY_TEXT", "Rules", "Specials", "can_hold", "compiles", "escaped", "members", "quoted"]
+__all__ = ["ANY_TEXT", "Rules", "Specials", "compiles", "escaped", "members", "overlap", "quoted"]
 
 ANY_TEXT: Final = "/(?s:.*)/"
 """Any text, as an expression."""
@@ -40,12 +40,12 @@ def compiles(terminal: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def can_hold(expression: str, text: str) -> bool:
-    """Whether a regular expression that compiles matches any text with this one in it."""
+def overlap(first: str, second: str) -> bool:
+    """Whether there is a text that two regular expressions match. Both must compile."""
     from llguidance import LLMatcher, LLTokenizer
 
-    with_it = f"start: T\nT: /{expression}/ & /(?s:.*){escaped(text)}(?s:.*)/"
-    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(with_it), log_level=0)
+    both = LLMatcher.grammar_from_lark(f"start: T\nT: /{first}/ & /{second}/")
+    matcher = LLMatcher(LLTokenizer("byte"), both, log_level=0)
     matcher.compute_bitmask()
     return not matcher.is_stopped()
 

@@ -5,94 +5,28 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Final
 
-from agentkit.constrain.lark import ANY_TEXT, Rules, Specials, can_hold, compiles, escaped, members, quoted
-from agentkit.constrain.schemas import Kind, json_value, kinds, parameters, text_patterns
+from agentkit.constrain.lark import Rules, Specials, escaped, members, overlap, quoted
+from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
+from agentkit.constrain.texts import COUNTED, Never, length_of, length_terms, patterns_of, raw_text, repeated
 from agentkit.messages import JsonObject, JsonValue
 
-__all__ = ["GemmaValues", "JsonValues", "Never", "PythonValues", "number", "other_than", "raw_text"]
+__all__ = ["GemmaValues", "JsonValues", "PythonValues", "other_than"]
 
 # Finite ones only, and none too long for Python to read.
 _INTEGER: Final = "-?(0|[1-9][0-9]{0,30})"
 _NUMBER: Final = rf"{_INTEGER}(\.[0-9]{{1,30}})?([eE][+-]?([0-9]{{1,2}}|1[0-9]{{2}}|2[0-6][0-9]))?"
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
-_LENGTH: Final = 256
-"""Characters up to which a length is counted together with something else."""
 
 
-def number(kind: Kind, rules: Rules) -> str:
+def _number(kind: Kind, rules: Rules) -> str:
     """Symbols for an integer or a number, which every notation writes as JSON does."""
     bounds: JsonObject = {key: kind.schema[key] for key in _BOUNDS if key in kind.schema}
     if bounds:
         return json_value({"type": kind.name, **bounds}, {}, {"type": kind.name})
     return rules.terminal(f"/{_INTEGER if kind.name == 'integer' else _NUMBER}/")
-
-
-@dataclass(frozen=True)
-class Never:
-    """What a raw text cannot be.
-
-    Attributes:
-        expression: of such texts.
-        mark: a character that each of them holds.
-    """
-
-    expression: str
-    mark: str
-
-
-def raw_text(kind: Kind, never: Never, close: str, specials: Specials, rules: Rules) -> str:
-    """Symbols for a text that stands for itself, up to and including the literal that closes it.
-
-    What its schema says besides is left to validation where it would make too many states for the lexer: a greatest
-    length, and patterns that allow what ends the text.
-    """
-    before, rest = specials.split(close)
-    values = kind.values
-    if values is None:
-        body = _body(kind.schema, never)
-        may_be_empty = _length(kind.schema)[0] == 0 and " & ~" in body
-    else:
-        texts = [str(value) for value in values if not re.fullmatch(never.expression, str(value))]
-        body = " | ".join(map(quoted, texts)) or ANY_TEXT
-        may_be_empty = "" in texts
-    if not rest:
-        return rules.terminal(f"({body}) {quoted(close)}")
-    if before:
-        return f"{rules.terminal(f'({body}) {quoted(before)}')} {specials.symbols(rest)}"
-    text = rules.terminal(f"({body}) & /(?s:.+)/")
-    return f"({text})? {specials.symbols(rest)}" if may_be_empty else f"{text} {specials.symbols(rest)}"
-
-
-def _body(schema: JsonObject, never: Never) -> str:
-    least, most = _length(schema)
-    patterns = [f"/{pattern}/" for pattern in _patterns(schema) if not can_hold(pattern, never.mark)]
-    if patterns:
-        return " & ".join([*patterns, *_length_terminal(least, most)])
-    return f"/(?s:.{_repeated(min(least, _LENGTH), None)})/ & ~/{never.expression}/"
-
-
-def _patterns(schema: JsonObject) -> list[str]:
-    return [pattern for pattern in text_patterns(schema) if compiles(f"/{pattern}/")]
-
-
-def _length_terminal(least: int, most: int | None) -> list[str]:
-    if most is None or most > _LENGTH:
-        most = None
-    return [f"/(?s:.{_repeated(least, most)})/"] if 0 < least <= _LENGTH or most is not None else []
-
-
-def _length(schema: JsonObject) -> tuple[int, int | None]:
-    """A string's least and greatest length, in characters."""
-    least, most = schema.get("minLength"), schema.get("maxLength")
-    return least if isinstance(least, int) else 0, most if isinstance(most, int) else None
-
-
-def _repeated(least: int, most: int | None) -> str:
-    return f"{{{least},{'' if most is None else most}}}" if least or most is not None else "*"
 
 
 class Values(ABC):
@@ -177,7 +111,7 @@ class Values(ABC):
         item = self.value(schema.get("items", {}))
         if most == 0:
             return '"[]"'
-        rest = _repeated(max(least - 1, 0), most - 1 if isinstance(most, int) else None)
+        rest = repeated(max(least - 1, 0), most - 1 if isinstance(most, int) else None)
         several = f"{item} ({separator} {item}){rest}"
         return f'"[" {several if least else f"({several})?"} "]"'
 
@@ -197,15 +131,15 @@ class JsonValues(Values):
             written = [json.dumps(value, ensure_ascii=False) for value in kind.values]
             fit = [text for text in written if not re.fullmatch(self._never.expression, text)]
             return self._rules.terminal(" | ".join(map(quoted, fit or written)))
-        least, _ = _length(kind.schema)
-        patterns = [f"/{pattern}/" for pattern in _patterns(kind.schema) if not can_hold(pattern, self._never.mark)]
+        least, _ = length_of(kind.schema)
+        patterns = [pattern for pattern in _unescaped_patterns(kind.schema) if not self._never.within(pattern)]
         if patterns:
             return self._rules.terminal(_quoted_pattern('"', patterns, kind.schema))
-        text = rf'/"([^"\\\x00-\x1f]|{_JSON_ESCAPES}){_repeated(min(least, _LENGTH), None)}"/'
+        text = rf'/"([^"\\\x00-\x1f]|{_JSON_ESCAPES}){repeated(min(least, COUNTED), None)}"/'
         return self._rules.terminal(f"{text} & ~/{self._never.expression}/")
 
     def number(self, kind: Kind) -> str:
-        return number(kind, self._rules)
+        return _number(kind, self._rules)
 
     def literal(self, value: JsonValue) -> str:
         return quoted(json.dumps(value, ensure_ascii=False))
@@ -225,13 +159,15 @@ class PythonValues(Values):
 
     def string(self, kind: Kind) -> str:
         if kind.values is not None:
-            options = [quoted(text) for value in kind.values for text in {repr(value), json.dumps(value)}]
+            options = [
+                quoted(text) for value in kind.values for text in dict.fromkeys([repr(value), json.dumps(value)])
+            ]
             return self._rules.terminal(" | ".join(options))
-        plain = [f"/{pattern}/" for pattern in _patterns(kind.schema)]
-        return self._rules.terminal(" | ".join(_python_string(quote, plain, kind.schema) for quote in "'\""))
+        patterns = _unescaped_patterns(kind.schema)
+        return self._rules.terminal(" | ".join(_python_string(quote, patterns, kind.schema) for quote in "'\""))
 
     def number(self, kind: Kind) -> str:
-        return number(kind, self._rules)
+        return _number(kind, self._rules)
 
     def literal(self, value: JsonValue) -> str:
         return " | ".join(map(quoted, dict.fromkeys([repr(value), json.dumps(value, ensure_ascii=False)])))
@@ -255,7 +191,7 @@ class PythonValues(Values):
 
 
 _KEYWORD: Final = re.compile(r"[^\W\d][\w\-]*")
-_UNESCAPED: Final = r"""/[^'"\\\x00-\x1f\x7f]*/"""
+_UNESCAPED: Final = r"""[^'"\\\x00-\x1f\x7f]*"""
 _SCALAR: Final = "u([0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})"  # no half of a pair
 _JSON_ESCAPES: Final = rf"\\([\\\"\/nrtbf]|{_SCALAR})"
 _ESCAPES: Final = rf"\\([\\'\"nrtbf]|x[0-9a-f]{{2}}|{_SCALAR}|U000[0-9a-f]{{5}})"
@@ -265,12 +201,18 @@ def _python_string(quote: str, patterns: list[str], schema: JsonObject) -> str:
     """Of one kind of quotes."""
     if patterns:
         return _quoted_pattern(quote, patterns, schema)
-    return rf"/{quote}([^{quote}\\\x00-\x1f\x7f]|{_ESCAPES}){_repeated(*_length(schema))}{quote}/"
+    return rf"/{quote}([^{quote}\\\x00-\x1f\x7f]|{_ESCAPES}){repeated(*length_of(schema))}{quote}/"
+
+
+def _unescaped_patterns(schema: JsonObject) -> list[str]:
+    """The patterns that a string can match without anything in it that would have to be escaped."""
+    return [pattern for pattern in patterns_of(schema) if overlap(pattern, _UNESCAPED)]
 
 
 def _quoted_pattern(quote: str, patterns: list[str], schema: JsonObject) -> str:
     """A string that is to match patterns: nothing is escaped in it."""
-    inside = " & ".join([*patterns, _UNESCAPED, *_length_terminal(*_length(schema))])
+    expressions = [f"/{pattern}/" for pattern in (*patterns, _UNESCAPED)]
+    inside = " & ".join([*expressions, *length_terms(*length_of(schema))])
     return f"{quoted(quote)} ({inside}) {quoted(quote)}"
 
 
@@ -297,7 +239,7 @@ class GemmaValues(Values):
         return f"{self._specials.symbols(self._quote)} {text}"
 
     def number(self, kind: Kind) -> str:
-        return self._scalar(number(kind, self._rules))
+        return self._scalar(_number(kind, self._rules))
 
     def literal(self, value: JsonValue) -> str:
         if isinstance(value, dict):
@@ -308,7 +250,7 @@ class GemmaValues(Values):
         return self._scalar(quoted(json.dumps(value)))
 
     def key(self, key: str) -> str:
-        return quoted(key) if _WORD.fullmatch(key) else self._between_quotes(quoted(key))
+        return quoted(key) if key.isidentifier() and key.isascii() else self._between_quotes(quoted(key))
 
     def any_key(self, but: list[str]) -> str:
         return self._rules.terminal(other_than(but))
@@ -325,4 +267,3 @@ class GemmaValues(Values):
 
 
 _COMMA: Final = ' "," '
-_WORD: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.\-]*")
