@@ -400,6 +400,24 @@ def test_json_inside_a_tag_cannot_hold_the_tag_that_closes_it(model: LlamaModel)
         assert read(model, grammar, form.write([ToolCall("make", {**NEEDED, "tags": [inside]})])) == verdict
 
 
+@pytest.mark.parametrize("name", ["pythonic", "qwen3_coder", "gemma4", "minimax_m3", "hermes"])
+@pytest.mark.parametrize(
+    "pattern", ['^"[a-z]+"$', "^<.*>$", "^(a|b)$", "^a|b$", "[0-9]{3}", "^(?=x)x$", r"^\\d+/\\d+$", r"^\S+$"]
+)
+def test_a_pattern_never_leaves_nothing_to_write(model: LlamaModel, name: str, pattern: str) -> None:
+    tool = Tool.from_schema(
+        "f", "", {"type": "object", "properties": {"x": {"type": "string", "pattern": pattern}}, "required": ["x"]}
+    )
+    dialect = DIALECTS[name]
+    grammar = call_grammar([tool], "required", dialect.form, model.special_tokens, model.end_tokens)
+    assert grammar is not None
+    for seed in range(3):
+        walk = Walk(model, grammar, dialect, seed)
+        walk.text()
+        assert not walk.matcher.is_error()
+        assert not walk.matcher.is_stopped() or walk.matcher.is_accepting()
+
+
 # ── special tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 SPECIAL = {
