@@ -114,7 +114,8 @@ class Literals:
 class TagForm:
     """Calls as tags. ``{name}``, ``{key}``, ``{value}``, ``{string}`` (true or false), ``{type}``, ``{number}``.
 
-    ``nested``: objects and lists are written as elements, with ``nested`` before each tag.
+    ``nested``: objects and lists are written as elements, with ``nested`` before each tag. ``never_raw``: what a raw
+    value cannot hold besides the tags themselves, since it would be read as more than text.
     """
 
     call_open: str
@@ -124,6 +125,7 @@ class TagForm:
     section_close: str = ""
     separator: str = ""
     nested: str = ""
+    never_raw: tuple[str, ...] = ()
 
     def write(self, calls: Sequence[ToolCall]) -> str:
         """The calls as the model would write them."""

@@ -85,6 +85,7 @@ def _form(language: str, section: str) -> TagForm:
         param=f'<｜{language}｜parameter name="{{key}}" string="{{string}}">{{value}}</｜{language}｜parameter>\n',
         call_close=f"</｜{language}｜invoke>\n",
         section_close=f"</｜{language}｜{section}>",
+        never_raw=(f"<｜{language}｜ ", f"</｜{language}｜ "),
     )
 
 

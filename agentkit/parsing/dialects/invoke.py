@@ -27,6 +27,7 @@ MINICPM5 = Dialect(
         param='<param name="{key}">{value}</param>',
         call_close="</function>",
         separator="\n",
+        never_raw=("<![CDATA[",),
     ),
 )
 

@@ -192,11 +192,10 @@ def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest) -> _Pla
     native = _native_dialect(template.source)
     prompt = template.tokens(request.messages, tools, taught=native is None)
     dialect = native or TAUGHT
-    assert dialect.literals is not None
     grammar = call_grammar(
         tools,
         request.tool_choice,
-        dialect.literals,
+        dialect.form,
         engine.model.special_tokens,
         engine.model.end_tokens,
         max_calls=MAX_PARALLEL_CALLS if native else 1,
@@ -272,9 +271,8 @@ def _tail(engine: Engine, prompt: Sequence[int]) -> str:
 
 @lru_cache(maxsize=16)
 def _native_dialect(template: str) -> Dialect | None:
-    """The dialect in which a template shows tools by itself, if it does and a grammar can hold calls to it."""
-    dialect = dialect_for(template) if "tools" in template else None
-    return dialect if dialect and dialect.literals else None
+    """The dialect in which a template shows tools by itself, if it does."""
+    return dialect_for(template) if "tools" in template else None
 
 
 def _check_range(name: str, value: int, least: int, most: int) -> None:

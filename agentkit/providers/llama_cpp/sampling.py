@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agentkit.constrain.limits import grammar_fault
 from agentkit.errors import ProviderError
 from agentkit.limits import ModelSettings
 
@@ -102,7 +103,7 @@ class Sampler:
 
     @staticmethod
     def _failure(matcher: LLMatcher) -> ProviderError:
-        return ProviderError(f"The grammar of the tools failed: {matcher.get_error()}")
+        return ProviderError(f"The grammar of the tools failed: {grammar_fault(matcher.get_error())}")
 
 
 def compiled(model: LlamaModel, grammar: str) -> LLMatcher:
@@ -117,7 +118,7 @@ def compiled(model: LlamaModel, grammar: str) -> LLMatcher:
     if found is None:
         found = LLMatcher(model.grammar_tokenizer, grammar, log_level=0)
         if found.is_error():
-            raise ProviderError(f"The tools' schemas make no grammar: {found.get_error()}")
+            raise ProviderError(f"The tools' schemas make no grammar: {grammar_fault(found.get_error())}")
         model.grammars[grammar] = found
         for oldest in list(model.grammars)[:-MAX_GRAMMARS]:
             model.grammars.pop(oldest, None)

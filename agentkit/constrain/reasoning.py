@@ -1,0 +1,61 @@
+"""Reasoning before the calls or the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agentkit.constrain.lark import Specials, escaped, quoted
+
+__all__ = ["ReasoningMarks"]
+
+_CHARACTERS: Final = 4
+"""Characters that count as a token where tokens cannot be counted."""
+
+
+@dataclass(frozen=True)
+class ReasoningMarks:
+    """Between which literals a model reasons.
+
+    Attributes:
+        open: begins it, ``<think>`` for example.
+        close: ends it.
+        opened: the prompt has written ``open`` already: the turn begins inside.
+        budget: tokens it may take; then ``close`` is all that can be written. None: no limit. Where ``close`` does
+            not begin with a special token, four characters count as a token.
+    """
+
+    open: str = "<think>"
+    close: str = "</think>"
+    opened: bool = False
+    budget: int | None = None
+
+
+def thought(marks: ReasoningMarks, vocabulary: Mapping[str, int], barred: set[int]) -> dict[str, str]:
+    """The rules ``thought``, from ``open`` to ``close``, and what they need. No token of ``barred`` is in it."""
+    specials = Specials.within([marks.open, marks.close], vocabulary)
+    opening = "" if marks.opened else specials.symbols(marks.open)
+    close = specials.first(marks.close)
+    rules = {"GAP": r"/\s{1,4}/"}
+    if close is None:
+        before, rest = specials.split(marks.close)
+        most = "*" if marks.budget is None else f"{{0,{_CHARACTERS * marks.budget}}}"
+        rules["THOUGHT"] = f"/{_text_without(before, most)}/ {quoted(before)}"
+        return rules | {"thought": f"{opening} THOUGHT {specials.symbols(rest)} GAP?"}
+    most = "*" if marks.budget is None else f"{{0,{marks.budget}}}"
+    others = ",".join(map(str, sorted({close[1], *barred})))
+    return rules | {"thought": f"{opening} <[^{others}]>{most} {specials.symbols(marks.close)} GAP?"}
+
+
+def _text_without(word: str, most: str) -> str:
+    """An expression of texts without a word whose first character does not come again in it.
+
+    The lexer could also intersect with a negation, but not count at the same time: that makes too many states. What
+    begins like the word counts as one character.
+    """
+    begun = [escaped(word[:length]) for length in range(1, len(word))]
+    ended = [f"{escaped(word[:length])}[^{escaped(word[0])}{escaped(word[length])}]" for length in range(1, len(word))]
+    begins = f"({'|'.join(begun)})*" if begun else ""
+    ends = f"|{begins}({'|'.join(ended)})" if ended else ""
+    return f"([^{escaped(word[0])}]{ends}){most}{begins}"
