@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView
 from datetime import datetime
 from functools import wraps
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from agentkit.messages import JsonValue
 
@@ -25,8 +25,8 @@ MAX_SOURCE: Final = 200_000
 """Characters of a template."""
 MAX_SIZE: Final = 300_000
 """Characters of a render, and of any value within; eight more for each character that is given to it."""
-MAX_STEPS: Final = 150_000
-"""Steps of a render, a few tenths of a second; 300 more for each value that is given to it."""
+MAX_STEPS: Final = 50_000
+"""Steps of a render, a tenth of a second; 3,000 more for each list or dict that is given to it."""
 MAX_NODES: Final = 8_000
 """Expressions and statements of a template: compiling them takes a second. The longest known template has 1,300."""
 MAX_BITS: Final = 4096
@@ -140,7 +140,7 @@ class _Budget:
         self.size = self._left = sys.maxsize
         characters = sum(map(self._sized, variables.values()))
         self.size = self._output = MAX_SIZE + 8 * characters
-        self._steps = self._left = MAX_STEPS + 300 * len(self._given) + characters // 2
+        self._steps = self._left = MAX_STEPS + 3000 * len(self._given) + characters // 2
 
     def is_given(self, value: object) -> bool:
         """Whether it belongs to the caller: nothing may change it."""
@@ -149,34 +149,53 @@ class _Budget:
     def spend(self, steps: int = 1) -> None:
         self._left -= steps
         if self._left < 0:
-            raise TemplateBoundError(f"it takes more than {self._steps:,} steps (rounds of loops, calls, filters)")
+            self._too_long()
 
     def too_large(self) -> NoReturn:
         raise TemplateBoundError(f"it makes a text or a value of more than {self.size:,} characters")
 
+    def _too_long(self) -> NoReturn:
+        raise TemplateBoundError(f"it takes more than {self._steps:,} steps (rounds of loops, calls, filters)")
+
     def each(self, items: Iterable[object], weight: int = 1) -> Iterator[object]:
         """The items of a loop, counted."""
         for item in items:
-            self.spend(weight)
+            self._left -= weight
+            if self._left < 0:
+                self._too_long()
             yield item
 
     def printed(self, value: object) -> object:
         """A value that goes into the output, or into a macro's or a block's."""
-        self._output -= self._size(value)
+        self._output -= len(value) if type(value) is str else self._size(value)
+        self._left -= 1
         if self._output < 0:
             self.too_large()
-        self.spend()
+        if self._left < 0:
+            self._too_long()
         return value
 
     def kept(self, value: object) -> object:
         """A value that is given a name."""
-        self._size(value)
+        if type(value) is not str:  # one has been looked at where it was made
+            self._size(value)
         return value
 
     def made(self, value: object) -> object:
         """What a function gives back."""
-        self.spend(1 + self._size(value) // _MADE_A_STEP)
-        return self.each(value) if isinstance(value, Iterator) else value
+        kind = type(value)
+        if kind is bool or value is None:
+            self.spend()
+        elif kind is str:
+            self.spend(1 + len(value) // _MADE_A_STEP)  # type: ignore[arg-type]
+            if len(value) > self.size:  # type: ignore[arg-type]
+                self.too_large()
+        elif isinstance(value, Iterator):
+            self.spend()
+            return self.each(value)  # what is lazy is counted when it is taken
+        else:
+            self.spend(1 + self._size(value) // _MADE_A_STEP)
+        return value
 
     def joined(self, values: list[object]) -> str:
         """The values of ``a ~ b ~ c``."""
@@ -187,12 +206,17 @@ class _Budget:
         return text
 
     def read(self, given: Iterable[object]) -> None:
-        """What a function is given."""
-        self.spend(sum(map(self._size, given)) // _READ_A_STEP)
+        """What a function is given. Texts are gone through; what is made of a container is counted when it is made."""
+        for value in given:
+            if type(value) is not str:
+                self._size(value)
+            elif len(value) >= _READ_A_STEP:
+                self.spend(len(value) // _READ_A_STEP)
 
     def looked_at(self, value: object) -> object:
         """A value that is compared."""
-        self.read([value])
+        if type(value) is not bool and value is not None:
+            self.read((value,))
         return value
 
     def multiplied(self, given: Iterable[object]) -> None:
@@ -207,10 +231,19 @@ class _Budget:
 
     def _sized(self, value: object) -> int:
         """The size of a value that is given, kept for it and for all within."""
-        members = _members(value)
-        if members is None:
+        kind = type(value)
+        if kind is str:
+            return len(value)  # type: ignore[arg-type]
+        total = 1
+        if kind is dict:
+            for key, item in value.items():  # type: ignore[attr-defined]
+                total += 2 + len(key) + (len(item) if type(item) is str else self._sized(item))
+        elif kind is list:
+            for item in value:  # type: ignore[attr-defined]
+                total += 1 + self._sized(item)
+        else:
             return self._size(value)
-        total = self._given[id(value)] = 1 + sum(1 + self._sized(member) for member in members)
+        self._given[id(value)] = total
         return total
 
     def _size(self, value: object) -> int:
@@ -244,7 +277,9 @@ class _Budget:
 def _members(value: object) -> Iterable[object] | None:
     if isinstance(value, Mapping):
         return (part for item in value.items() for part in item)
-    return value if isinstance(value, list | tuple | set | frozenset | range | MappingView) else None
+    if isinstance(value, list | tuple | set | frozenset | range):
+        return value
+    return cast("Iterable[object]", value) if isinstance(value, MappingView) else None
 
 
 def _taken(value: object) -> object:
@@ -273,7 +308,9 @@ def _environment(budget: _Budget) -> Any:
         intercepted_binops = frozenset({"+", "*", "**", "%"})
 
         def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-            return _counted(super()._parse(source, name, filename))
+            tree = super()._parse(source, name, filename)
+            _count_in(tree)
+            return tree
 
         def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
             if attr == "append" and type(obj) is list:  # as Kimi's templates keep a queue
@@ -285,11 +322,14 @@ def _environment(budget: _Budget) -> Any:
             owner = getattr(method, "__self__", None)
             if isinstance(owner, str | bytes | int | float | list | tuple | dict):
                 args = tuple(map(_taken, args))
-                _check(budget, method.__name__, [owner, *args, *kwargs.values()])
-            budget.read([owner, *args, *kwargs.values()])
+                given = [owner, *args, *kwargs.values()]
+                _check(budget, method.__name__, given)
+                budget.read(given)
             return budget.made(super().call(context, function, *args, **kwargs))
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "+" and type(left) is str and type(right) is str:
+                return budget.made(left + right)
             budget.read([left, right])
             if operator == "*" and not (isinstance(left, int | float) and isinstance(right, int | float)):
                 budget.multiplied([left, right])
@@ -326,25 +366,24 @@ def _environment(budget: _Budget) -> Any:
     return environment
 
 
-def _counted(tree: Any) -> Any:
-    """The template, with what counts written into it."""
+def _count_in(tree: Any) -> None:
+    """Write what counts into the template."""
     from jinja2 import nodes
 
     count = sum(1 for _ in tree.find_all(nodes.Node))
     if count > MAX_NODES:
         raise TemplateBoundError(f"it has {count:,} expressions and statements, of {MAX_NODES:,} allowed")
     for repeated in [*tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block))]:
-        weight = _cost(repeated)
+        weight = nodes.Const(_cost(repeated), lineno=repeated.lineno)
         if isinstance(repeated, nodes.For):
-            repeated.iter = _through("_each", repeated.iter)
-        if repeated.body:
-            spent = _through("_spend", nodes.Const(weight, lineno=repeated.lineno))
-            repeated.body.insert(0, nodes.ExprStmt(spent, lineno=repeated.lineno))
+            repeated.iter = _through("_each", repeated.iter, weight)
+        if repeated.body and getattr(repeated, "recursive", True):  # a loop that calls itself counts there, too
+            repeated.body.insert(0, nodes.ExprStmt(_through("_spend", weight), lineno=repeated.lineno))
     for assignment in [*tree.find_all(nodes.Assign)]:
         assignment.node = _through("_kept", assignment.node)
     for comparison in [*tree.find_all(nodes.Compare)]:
         _count_comparison(comparison)
-    return _rewriter().visit(tree)
+    _rewriter().visit(tree)
 
 
 def _count_comparison(comparison: Any) -> None:
@@ -386,11 +425,11 @@ def _cost(node: Any) -> int:
     return 1 + count // _NODES_A_STEP + constant // _CONSTANT_A_STEP
 
 
-def _through(name: str, node: Any) -> Any:
+def _through(name: str, node: Any, *arguments: Any) -> Any:
     """The expression with a filter behind it."""
     from jinja2 import nodes
 
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    return nodes.Filter(node, name, [*arguments], [], None, None, lineno=node.lineno)
 
 
 def _guarded(name: str, function: Callable[..., object], budget: _Budget) -> Callable[..., object]:

@@ -46,7 +46,7 @@ from agentkit.tool import AnyTool
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate"]
 
 PLAIN_TEMPLATE: Final = (
-    "{% for m in messages %}{{ m.content if m.role == 'system' else m.role.capitalize() + ': ' + m.content }}\n\n"
+    "{% for m in messages %}{{ '' if m.role == 'system' else m.role.capitalize() + ': ' }}{{ m.content|trim }}\n\n"
     "{% endfor %}Assistant:"
 )
 """For a model that has no template: the transcript as a text that goes on."""

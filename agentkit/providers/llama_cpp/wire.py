@@ -7,15 +7,18 @@ and what the model thought. No template declares it: it is seen in what the temp
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from agentkit.messages import JsonObject, JsonValue, Message, ReasoningPart, ToolCall, ToolResult
+from agentkit.providers.llama_cpp.taught import TAUGHT
 
 __all__ = ["PROBE_TOOLS", "Shape", "alternating", "shape_of", "system_in_user", "wire_messages"]
 
 _THOUGHT: Final = "probe thought"
+_EMPTY: Final = re.compile(r"<think>\s*</think>\s*<think>")
 _CALL: Final = ToolCall("probe_tool", {"probe_key": "probe value"}, "probe0000")
 _CONVERSATION: Final = (
     Message("user", "A question."),
@@ -47,8 +50,8 @@ class Shape:
         arguments: ``object``; ``text``, that is JSON; or ``content``: the calls are not shown by the template at all
             and must be written into the turn's text, as the model wrote them.
         null_content: calls are shown only in turns whose content is null.
-        reasoning: the key under which a message's thinking is read; ``inline`` where it is the beginning of the content,
-            ``parts`` where the content is a list that begins with it.
+        reasoning: the key under which a message's thinking is read; ``inline`` where it is the beginning of the
+            content, ``parts`` where the content is a list that begins with it.
     """
 
     arguments: Literal["object", "text", "content"] = "object"
@@ -63,10 +66,7 @@ def shape_of(render: Callable[[list[JsonObject]], str | None], source: str) -> S
         render: a conversation → the text, or None where the template refuses it.
         source: the template.
     """
-    if "tool_calls" in source:
-        shape = _calls_of(render)
-    else:
-        shape = Shape("content")
+    shape = _calls_of(render) if "tool_calls" in source else Shape("content")
     return replace(shape, reasoning=_reasoning_of(render, shape, source))
 
 
@@ -87,7 +87,8 @@ def _reasoning_of(render: Callable[[list[JsonObject]], str | None], shape: Shape
         ways.append("parts")
     for way in ways:
         shown = render(wire_messages(_THINKING, replace(shape, reasoning=way)))
-        if shown and _THOUGHT in shown and f"'{_THOUGHT}" not in shown:
+        # Not as Python prints a list, nor behind an empty thinking of the template's own.
+        if shown and _THOUGHT in shown and f"'{_THOUGHT}" not in shown and not _EMPTY.search(shown):
             return way
     return Shape().reasoning
 
@@ -95,7 +96,7 @@ def _reasoning_of(render: Callable[[list[JsonObject]], str | None], shape: Shape
 def wire_messages(
     messages: Sequence[Message],
     shape: Shape,
-    write_calls: Callable[[Sequence[ToolCall]], str] = lambda calls: json.dumps([call.arguments for call in calls]),
+    write_calls: Callable[[Sequence[ToolCall]], str] = TAUGHT.write_calls,
 ) -> list[JsonObject]:
     """Messages in a template's shape.
 
@@ -163,11 +164,10 @@ def alternating(messages: list[JsonObject]) -> list[JsonObject]:
     merged: list[JsonObject] = []
     for message in messages:
         before = merged[-1] if merged else {}
-        if before.get("role") == message["role"] in ("user", "assistant") and before.keys() == message.keys():
-            if isinstance(before["content"], str) and isinstance(message["content"], str):
-                merged[-1] = _merged(message, before, message)
-                continue
-        merged.append(message)
+        if before.keys() == message.keys() == {"role", "content"} and before["role"] == message["role"]:
+            merged[-1] = _merged(message, before, message)
+        else:
+            merged.append(message)
     return merged
 
 
