@@ -51,7 +51,7 @@ PLAIN_TEMPLATE: Final = (
 )
 """For a model that has no template: the transcript as a text that goes on."""
 
-PLAIN_STOP: Final = ("\nUser:",)
+PLAIN_STOP: Final = ("\nUser:", "\nAssistant:")
 
 # Stands for a special token's text inside a message until the prompt is tokenized. Private-use characters: no model
 # reads them, and a message that holds them loses only these.
@@ -102,7 +102,7 @@ class ChatTemplate:
         template = _compiled(model, source or PLAIN_TEMPLATE)
         longest_first = sorted(model.special_tokens, key=len, reverse=True)
         special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        stop = () if source else PLAIN_STOP
+        stop = PLAIN_STOP if source in ("", PLAIN_TEMPLATE) else ()
         made = cls(model, source, stop, dict(variables or {}), Shape(), template, special, _Beginnings())
         return replace(made, shape=made._seen_shape()) if source else made
 
