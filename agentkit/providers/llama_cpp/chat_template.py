@@ -125,7 +125,7 @@ class ChatTemplate:
         if taught:
             guarded, described = teach(guarded, tools, described), []
         wire = wire_messages(guarded, self.shape, (dialect_for(self.source) or TAUGHT).write_calls)
-        return self._tokenize(self._render(wire, described))
+        return self._tokenize(self._render(wire, described, self._beginnings.of(messages)))
 
     def _tokenize(self, prompt: str) -> list[int]:
         tokens: list[int] = []
@@ -137,8 +137,7 @@ class ChatTemplate:
                 tokens += self.model.tokenize(text, special=not guarded, begin=begin and not tokens)
         return tokens
 
-    def _render(self, messages: list[JsonObject], tools: list[JsonObject]) -> str:
-        began = self._beginnings.of(messages)
+    def _render(self, messages: list[JsonObject], tools: list[JsonObject], began: datetime) -> str:
         refusal: Exception | None = None
         for attempt in _attempts(messages):
             try:
@@ -218,10 +217,10 @@ class _Beginnings:
         self._known: dict[int, datetime] = {}
         self._lock = threading.Lock()
 
-    def of(self, messages: list[JsonObject]) -> datetime:
-        """When a prompt that begins like this was first rendered, at most a day ago."""
+    def of(self, messages: Sequence[Message]) -> datetime:
+        """When a conversation that begins like this was first rendered, at most a day ago."""
         now = datetime.now().astimezone()
-        key = hash(tuple(str(message["content"]) for message in messages[:2]))
+        key = hash(tuple(message.text for message in messages[:2]))
         with self._lock:
             began = self._known.pop(key, now)
             if now - began > timedelta(days=1):
