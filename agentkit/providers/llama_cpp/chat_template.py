@@ -1,17 +1,23 @@
 """Messages → the prompt that a model was trained on.
 
-The template comes with the model, so it is somebody else's program: it runs in jinja2's immutable sandbox. What users,
+The template comes with the model, so it is somebody else's program: it runs in a sandbox, within bounds. What users,
 tools and documents say can never become a special token of the model, whatever it looks like.
+
+A conversation's prompts go on from one another, so that the engine evaluates only what is new: tools stay in their
+order, arguments are written as the model wrote them, and the time that a template asks for is the one at which the
+conversation began.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from datetime import datetime, timedelta
+from typing import Final
 
-from agentkit.errors import MissingExtraError, ProviderError, UnsupportedInputError
+from agentkit.errors import ConfigError, MissingExtraError, ProviderError, UnsupportedInputError
 from agentkit.messages import (
     ImagePart,
     JsonObject,
@@ -23,28 +29,36 @@ from agentkit.messages import (
     ToolCall,
     ToolResult,
 )
-from agentkit.parsing.sandbox import raise_exception, strftime_now, tojson
-from agentkit.providers.llama_cpp.taught import teach
+from agentkit.parsing import dialect_for
+from agentkit.parsing.sandbox import BoundedTemplate, TemplateBoundError
+from agentkit.providers.llama_cpp.model import LlamaModel
+from agentkit.providers.llama_cpp.taught import TAUGHT, teach
+from agentkit.providers.llama_cpp.wire import (
+    PROBE_TOOLS,
+    Shape,
+    alternating,
+    shape_of,
+    system_in_user,
+    wire_messages,
+)
 from agentkit.tool import AnyTool
-
-if TYPE_CHECKING:
-    import jinja2
-
-    from agentkit.providers.llama_cpp.model import LlamaModel
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate"]
 
 PLAIN_TEMPLATE: Final = (
-    "{% for m in messages %}{{ m.content if m.role == 'system' else m.role.capitalize() + ': ' + m.content }}\n\n"
+    "{% for m in messages %}{{ '' if m.role == 'system' else m.role.capitalize() + ': ' }}{{ m.content|trim }}\n\n"
     "{% endfor %}Assistant:"
 )
 """For a model that has no template: the transcript as a text that goes on."""
 
-PLAIN_STOP: Final = ("\nUser:",)
+PLAIN_STOP: Final = ("\nUser:", "\nAssistant:")
 
 # Stands for a special token's text inside a message until the prompt is tokenized. Private-use characters: no model
 # reads them, and a message that holds them loses only these.
 _GUARD: Final = re.compile("\ue000([0-9]+)\ue001")
+
+_OURS: Final = ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "strftime_now")
+_CONVERSATIONS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +68,43 @@ class ChatTemplate:
     Attributes:
         source: Jinja; empty where the model has none.
         stop: strings that end a turn, where no token does.
+        variables: what the template is given besides the conversation.
+        shape: how it wants the messages.
     """
 
     model: LlamaModel
     source: str
     stop: tuple[str, ...]
-    _template: jinja2.Template
+    variables: Mapping[str, JsonValue]
+    shape: Shape
+    _template: BoundedTemplate
     _special: re.Pattern[str]
+    _beginnings: _Beginnings
 
     @classmethod
-    def of(cls, model: LlamaModel, source: str | None = None) -> ChatTemplate:
+    def of(
+        cls, model: LlamaModel, source: str | None = None, variables: Mapping[str, JsonValue] | None = None
+    ) -> ChatTemplate:
         """The template of a model, or ``source`` in its place.
 
+        Args:
+            variables: more variables that the template reads, such as ``enable_thinking`` or ``reasoning_effort``.
+
         Raises:
-            ProviderError: the template is no valid Jinja.
+            ConfigError: a variable that has its value from the conversation.
+            MissingExtraError: jinja2 is not installed.
+            ProviderError: the template is no valid Jinja, or too long.
         """
+        taken = sorted((variables or {}).keys() & set(_OURS))
+        if taken:
+            raise ConfigError(f"Template variable {taken[0]!r} has its value from the conversation: it cannot be given")
         source = source or model.chat_template or ""
-        try:
-            template = _environment().from_string(source or PLAIN_TEMPLATE)
-        except MissingExtraError:
-            raise
-        except Exception as error:  # jinja2 raises more than its own errors on a hostile source
-            raise ProviderError(f"The chat template of {model.path.name} is no valid Jinja: {error}") from error
+        template = _compiled(model, source or PLAIN_TEMPLATE)
         longest_first = sorted(model.special_tokens, key=len, reverse=True)
         special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        return cls(model, source, () if source else PLAIN_STOP, template, special)
+        stop = PLAIN_STOP if source in ("", PLAIN_TEMPLATE) else ()
+        made = cls(model, source, stop, dict(variables or {}), Shape(), template, special, _Beginnings())
+        return replace(made, shape=made._seen_shape()) if source else made
 
     def tokens(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: bool) -> list[int]:
         """The prompt's tokens, up to where the model goes on.
@@ -89,7 +115,7 @@ class ChatTemplate:
             taught: teach the tools in the prompt, for a template that does not show them, or not readably.
 
         Raises:
-            ProviderError: the template refuses these messages.
+            ProviderError: the template refuses these messages, or goes over a bound.
             UnsupportedInputError: an image.
         """
         _refuse_images(messages)
@@ -98,7 +124,8 @@ class ChatTemplate:
         assert isinstance(described, list)
         if taught:
             guarded, described = teach(guarded, tools, described), []
-        return self._tokenize(self._render(wire_messages(guarded), described))
+        wire = wire_messages(guarded, self.shape, (dialect_for(self.source) or TAUGHT).write_calls)
+        return self._tokenize(self._render(wire, described, self._beginnings.of(messages)))
 
     def _tokenize(self, prompt: str) -> list[int]:
         tokens: list[int] = []
@@ -110,26 +137,50 @@ class ChatTemplate:
                 tokens += self.model.tokenize(text, special=not guarded, begin=begin and not tokens)
         return tokens
 
-    def _render(self, messages: list[JsonObject], tools: list[JsonObject]) -> str:
-        try:
-            return self._render_once(messages, tools)
-        except Exception as refusal:  # a template is a program: it may fail in any way
-            merged = _without_system(messages)
-            if merged is None:
-                raise ProviderError(f"The chat template refuses this conversation: {refusal}") from refusal
-        try:
-            return self._render_once(merged, tools)
-        except Exception as refusal:
-            raise ProviderError(f"The chat template refuses this conversation: {refusal}") from refusal
+    def _render(self, messages: list[JsonObject], tools: list[JsonObject], began: datetime) -> str:
+        refusal: Exception | None = None
+        for attempt in _attempts(messages):
+            try:
+                return self._render_once(attempt, tools, began)
+            except TemplateBoundError as error:
+                raise ProviderError(
+                    f"The chat template of {self.model.path.name} goes over a bound: {error}, for a conversation of "
+                    f"{len(messages)} messages and {len(tools)} tools. This is the template's fault: give another "
+                    "with chat_template=…"
+                ) from error
+            except Exception as error:  # a template is a program: it may fail in any way
+                refusal = refusal or error
+        raise ProviderError(f"The chat template refuses this conversation: {refusal}") from refusal
 
-    def _render_once(self, messages: list[JsonObject], tools: list[JsonObject]) -> str:
+    def _render_once(self, messages: list[JsonObject], tools: list[JsonObject], began: datetime) -> str:
         return self._template.render(
-            messages=messages,
-            tools=tools or None,
-            add_generation_prompt=True,
-            bos_token=self.model.bos_text,
-            eos_token=self.model.eos_text,
+            {
+                **self.variables,
+                "messages": messages,
+                "tools": tools or None,
+                "add_generation_prompt": True,
+                "bos_token": self.model.bos_text,
+                "eos_token": self.model.eos_text,
+                "strftime_now": began.strftime,
+            }
         )
+
+    def _seen_shape(self) -> Shape:
+        over = False
+
+        def render(messages: list[JsonObject]) -> str | None:
+            nonlocal over
+            if over:
+                return None
+            try:
+                return self._render_once(messages, PROBE_TOOLS, datetime.now().astimezone())
+            except TemplateBoundError:
+                over = True
+            except Exception:  # it refuses this shape
+                pass
+            return None
+
+        return shape_of(render, self.source)
 
     def _guard_message(self, message: Message) -> Message:
         return Message(message.role, [self._guard_part(part) for part in message.content])
@@ -159,50 +210,49 @@ class ChatTemplate:
         return self._special.sub(lambda found: f"\ue000{self.model.special_tokens[found[0]]}\ue001", cleaned)
 
 
-def wire_messages(messages: Sequence[Message]) -> list[JsonObject]:
-    """Messages in the shape that chat templates read: OpenAI's, but with arguments as dicts."""
-    wire: list[JsonObject] = []
-    for message in messages:
-        if message.role == "tool":
-            wire += [
-                {"role": "tool", "tool_call_id": result.call_id, "name": result.name, "content": result.content}
-                for result in message.results
-            ]
-            continue
-        entry: JsonObject = {"role": message.role, "content": message.text}
-        if message.calls:
-            entry["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.calls
-            ]
-        if message.reasoning:
-            entry["reasoning_content"] = message.reasoning
-        wire.append(entry)
-    return wire
+class _Beginnings:
+    """When conversations began: what a template is told of the time must not change from turn to turn."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, datetime] = {}
+        self._lock = threading.Lock()
+
+    def of(self, messages: Sequence[Message]) -> datetime:
+        """When a conversation that begins like this was first rendered, at most a day ago."""
+        now = datetime.now().astimezone()
+        key = hash(tuple(message.text for message in messages[:2]))
+        with self._lock:
+            began = self._known.pop(key, now)
+            if now - began > timedelta(days=1):
+                began = now
+            self._known[key] = began
+            if len(self._known) > _CONVERSATIONS:
+                del self._known[next(iter(self._known))]
+            return began
+
+
+def _compiled(model: LlamaModel, source: str) -> BoundedTemplate:
+    try:
+        return BoundedTemplate(source)
+    except ImportError as error:
+        raise MissingExtraError("a local model", "local") from error
+    except TemplateBoundError as error:
+        raise ProviderError(f"The chat template of {model.path.name} goes over a bound: {error}") from error
+    except Exception as error:  # jinja2 raises more than its own errors on a hostile source
+        raise ProviderError(f"The chat template of {model.path.name} is no valid Jinja: {error}") from error
+
+
+def _attempts(messages: list[JsonObject]) -> Iterator[list[JsonObject]]:
+    """The conversation as it is, and as templates of fewer roles take it."""
+    yield messages
+    merged = system_in_user(messages)
+    if merged is not messages:
+        yield merged
+    alternated = alternating(merged)
+    if len(alternated) < len(merged):
+        yield alternated
 
 
 def _refuse_images(messages: Sequence[Message]) -> None:
     if any(isinstance(part, ImagePart) for message in messages for part in message.content):
         raise UnsupportedInputError("This model cannot see: a message holds an image. Use a vision model")
-
-
-def _without_system(messages: list[JsonObject]) -> list[JsonObject] | None:
-    """The system message put before the first user's: some templates know no system role."""
-    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
-        return None
-    user = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-    return [user, *messages[2:]]
-
-
-def _environment() -> jinja2.Environment:
-    try:
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError as error:
-        raise MissingExtraError("a local model", "local") from error
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = strftime_now
-    return environment

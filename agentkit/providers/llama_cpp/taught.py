@@ -1,7 +1,8 @@
 """Tools for a model whose template knows none: they are taught in the prompt, in words and by example.
 
 A model that was never trained on tools learns them in context: the system message describes them and shows the format,
-the tools' own `ToolExample`s become turns of the conversation, and every later call and result is written as text.
+the tools' own `ToolExample`s become turns of the conversation, or ones that are made up for a tool that has none, and
+every later call and result is written as text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from agentkit.messages import JsonValue, Message, ToolCall
 from agentkit.parsing import DIALECTS
+from agentkit.providers.llama_cpp.made_up import made_up_examples
 from agentkit.tool import AnyTool, ToolExample
 
 __all__ = ["TAUGHT", "teach"]
@@ -22,6 +24,9 @@ TAUGHT: Final = DIALECTS["hermes"]
 
 MAX_EXAMPLES: Final = 4
 """Exchanges shown, over all tools: each costs about sixty tokens of the context."""
+
+MAX_MADE_UP: Final = 6
+"""Exchanges made up, for as many tools that have none: each costs about ninety tokens."""
 
 _LESSON: Final = """\
 You have tools. To use one, write a call like this:
@@ -50,7 +55,7 @@ def teach(messages: Sequence[Message], tools: Sequence[AnyTool], described: Sequ
     )
     return [
         Message("system", f"{system}\n\n{lesson}" if system else lesson),
-        *chain.from_iterable(_exchange(name, example) for name, example in _examples(tools)),
+        *chain.from_iterable(_exchange(name, example) for name, example in _examples(tools, described)),
         *written,
     ]
 
@@ -64,10 +69,12 @@ def _as_text(message: Message) -> Message:
     return Message(message.role, f"{message.text}\n{written}" if message.text else written)
 
 
-def _examples(tools: Sequence[AnyTool]) -> Iterable[tuple[str, ToolExample]]:
-    """Every tool's first example, then every tool's second, up to the limit."""
+def _examples(tools: Sequence[AnyTool], described: Sequence[JsonValue]) -> Iterable[tuple[str, ToolExample]]:
+    """Every tool's first example, then every tool's second, up to the limit; before them, made-up ones."""
     rounds = zip_longest(*([(tool.name, example) for example in tool.examples] for tool in tools))
-    return islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
+    own = islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
+    bare = [shown for tool, shown in zip(tools, described, strict=True) if not tool.examples]
+    return [*made_up_examples(bare[:MAX_MADE_UP]), *own]
 
 
 def _exchange(name: str, example: ToolExample) -> list[Message]:

@@ -1,0 +1,76 @@
+"""Examples of tools that have none, made up from their schemas.
+
+A model that was never trained on tools does not follow a description so much as it goes on with what it has seen. What
+counts is that no two examples share a value: where they do, a small model takes the value for part of the format.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import Final
+
+from agentkit.messages import JsonObject, JsonValue
+from agentkit.tool import ToolExample
+
+__all__ = ["made_up_examples"]
+
+_WORDS: Final = ("Rome", "green tea", "Anna", "music", "winter", "bread", "garden", "Lima", "blue", "Monday")
+_NUMBERS: Final = (12, 3, 40, 7, 25, 9)
+_RESULTS: Final = ("17.2", "ready", "about 45", "open", "8")
+_SUCH_AS: Final = re.compile(r"(?:such as|for example|e\.g\.),? [\"'`]?([\w.:/@-]*\w)")
+
+
+def made_up_examples(described: Sequence[JsonValue]) -> list[tuple[str, ToolExample]]:
+    """One exchange a tool: its description with values, a call with these, a result. The same each time.
+
+    Args:
+        described: the tools in OpenAI's shape, as they may be written into a prompt.
+    """
+    source = _Values()
+    functions = [tool["function"] for tool in described if isinstance(tool, dict)]
+    return [(str(tool["name"]), _example(tool, source)) for tool in functions if isinstance(tool, dict)]
+
+
+def _example(tool: JsonObject, source: _Values) -> ToolExample:
+    arguments: JsonObject = {name: source.value(schema) for name, schema in _required(tool["parameters"])}
+    said = ", ".join(value if isinstance(value, str) else json.dumps(value) for value in arguments.values())
+    asked = str(tool["description"]).strip().split("\n")[0].rstrip(".") or str(tool["name"])
+    result = next(source.results)
+    return ToolExample(f"{asked}: {said}" if said else asked, arguments, result, f"The result is {result}.")
+
+
+def _required(parameters: JsonValue) -> Iterator[tuple[str, JsonObject]]:
+    if isinstance(parameters, dict):
+        properties, required = parameters.get("properties"), parameters.get("required")
+        if isinstance(properties, dict) and isinstance(required, list):
+            yield from (
+                (name, schema) for name, schema in properties.items() if name in required and isinstance(schema, dict)
+            )
+
+
+class _Values:
+    """Values that fit a schema, each another."""
+
+    def __init__(self) -> None:
+        self._words: Iterator[str] = cycle(_WORDS)
+        self._numbers: Iterator[int] = cycle(_NUMBERS)
+        self.results: Iterator[str] = cycle(_RESULTS)
+
+    def value(self, schema: JsonObject) -> JsonValue:
+        examples, choices, description = schema.get("examples"), schema.get("enum"), schema.get("description")
+        for given in (examples, choices):
+            if isinstance(given, list) and given:
+                return given[0]
+        kind = schema.get("type")
+        if kind == "string":
+            named = _SUCH_AS.search(description) if isinstance(description, str) else None
+            return named[1] if named else next(self._words)
+        if kind in ("integer", "number"):
+            return next(self._numbers)
+        if kind == "array":
+            items = schema.get("items")
+            return [self.value(items)] if isinstance(items, dict) else []
+        return {} if kind == "object" else True if kind == "boolean" else next(self._words)
