@@ -43,21 +43,22 @@ def call_grammar(
             text, the reasoning is bounded only if its opening is a special token, or the prompt has written it.
         answer: JSON Schema of an answer. The turn is then calls, or exactly such a value in JSON; with ``none`` or
             without tools it is the value, and where a call is asked for it is calls.
+
+    Nothing is constrained where there is neither a tool nor an answer's schema, unless reasoning has a budget.
     """
     named = [tool for tool in tools if tool.name == tool_choice]
     offered = [] if tool_choice == "none" else named or list(tools)
-    if not offered and answer is None:
-        return None
     turn = _Turn(form, special_tokens, set(end_tokens), max_calls, beside_json=answer is not None)
-    if not offered:
-        assert answer is not None
-        turn.answer(answer)
-    elif tool_choice != "auto":
+    if offered and tool_choice != "auto":
         turn.calls(offered)
-    elif answer is not None:
+    elif offered and answer is not None:
         turn.calls_or_answer(offered, answer)
-    elif not turn.free_choice(offered, reasoning):
-        return None
+    elif answer is not None:
+        turn.answer(answer)
+    elif not (offered and turn.free_choice(offered, reasoning)):
+        if reasoning is None or reasoning.budget is None:
+            return None
+        turn.free_text(reasoning)
     return turn.grammar(reasoning)
 
 
@@ -96,15 +97,9 @@ class _Turn:
         self._free_start = True
         special = self._specials.first(marker)
         marker = special[0] if special else self._specials.split(marker)[0].rstrip()
-        # Text as the lexer sees it holds no special tokens: name those that may stand in it, such as <think>.
-        barred = {*self._end_tokens, *([special[1]] if special else ())}
-        if reasoning and not reasoning.opened:
-            barred.add(self._vocabulary.get(reasoning.open, -1))
-        free = sorted(id for id in self._vocabulary.values() if id not in barred)
+        self._text(reasoning, {special[1]} if special else set())
         self._rules |= {
-            "TEXT": r"/(.|\n)+/",
             "turn": "piece* calls?" if self._max_calls == 1 else "(piece | calls)*",
-            "piece": "TEXT" + (f" | <[{','.join(map(str, free))}]>" if free else ""),
             "calls": f"lead {self._section(tools, begun=len(marker))}",
         }
         if special is None:
@@ -113,6 +108,12 @@ class _Turn:
         self._rules["lead"] = f"<[{special[1]}]>"
         self._share_marker(special[1], self._opening()[len(marker) :])
         return True
+
+    def free_text(self, reasoning: ReasoningMarks) -> None:
+        """Nothing but text: there is a grammar only to bound the reasoning before it."""
+        self._free_start = True
+        self._text(reasoning, set())
+        self._rules["turn"] = "piece*"
 
     def grammar(self, reasoning: ReasoningMarks | None) -> str:
         """All rules. The reasoning, if there is any, comes first."""
@@ -123,6 +124,15 @@ class _Turn:
             rules |= thought(reasoning, self._vocabulary, barred)
             rules["start"] = "thought turn" if reasoning.opened else "thought? turn"
         return "%llguidance {}\n" + "".join(f"{name}: {rule}\n" for name, rule in rules.items())
+
+    def _text(self, reasoning: ReasoningMarks | None, barred: set[int]) -> None:
+        """The rule ``piece``: text, which to the lexer holds no special tokens, and those that may stand in it."""
+        barred |= self._end_tokens
+        if reasoning and not reasoning.opened:
+            barred.add(self._vocabulary.get(reasoning.open, -1))
+        free = sorted(id for id in self._vocabulary.values() if id not in barred)
+        self._rules["TEXT"] = r"/(.|\n)+/"
+        self._rules["piece"] = "TEXT" + (f" | <[{','.join(map(str, free))}]>" if free else "")
 
     def _opening(self) -> str:
         return self._writer.section_open + self._writer.head

@@ -17,6 +17,7 @@ from agentkit.events import (
 )
 from agentkit.limits import ModelSettings
 from agentkit.messages import (
+    JsonObject,
     Message,
     ModelResponse,
     Part,
@@ -36,13 +37,15 @@ class ModelRequest:
     """All that one turn of a model depends on.
 
     ``messages`` begin with the system message, if there is one. ``tool_choice`` is ``auto``, ``required``, ``none``
-    or a tool's name.
+    or a tool's name. ``output_schema`` is the JSON Schema of an answer: the turn is then calls, or exactly one JSON
+    value of this type.
     """
 
     messages: Sequence[Message]
     tools: Sequence[AnyTool] = ()
     tool_choice: str = "auto"
     settings: ModelSettings = field(default_factory=ModelSettings)
+    output_schema: JsonObject | None = None
 
 
 class Provider(ABC):
@@ -71,16 +74,20 @@ class Provider(ABC):
         tools: Iterable[AnyTool | Callable[..., object] | Mapping[str, object]] = (),
         tool_choice: str = "auto",
         settings: ModelSettings | None = None,
+        output_schema: JsonObject | None = None,
     ) -> ModelResponse:
         """One call of the model, no loop: the tools are offered, not run.
 
         Raises:
             ProviderError: the model could not answer.
+            UnsupportedInputError: this provider cannot hold an answer to a schema.
             ConfigError: a tool or the ``tool_choice`` is not usable.
         """
         offered = tools_by_name(as_tool(given) for given in tools)
         check_choice(tool_choice, offered)
-        request = ModelRequest(as_messages(messages), list(offered.values()), tool_choice, settings or ModelSettings())
+        request = ModelRequest(
+            as_messages(messages), list(offered.values()), tool_choice, settings or ModelSettings(), output_schema
+        )
         builder = ResponseBuilder()
         async for event in self.stream(request):
             builder.add(event)

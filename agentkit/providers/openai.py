@@ -28,6 +28,7 @@ from agentkit.errors import (
     ProviderProtocolError,
     ProviderStatusError,
     ProviderTimeoutError,
+    UnsupportedInputError,
 )
 from agentkit.events import ModelEvent
 from agentkit.messages import JsonObject, clean_text
@@ -109,7 +110,7 @@ class OpenAIProvider(Provider):
             ProviderStatusError: the server answered with an HTTP error, or reported one in its stream.
             ProviderProtocolError: the answer is no Chat Completions stream.
             ContextOverflowError: the server said that the prompt is too long; its numbers are 0 if it gave none.
-            UnsupportedInputError: an image anywhere but in a user's message.
+            UnsupportedInputError: an image anywhere but in a user's message, or an ``output_schema``.
         """
         return self._retry.stream(lambda: self._attempt(request))
 
@@ -124,6 +125,11 @@ class OpenAIProvider(Provider):
         self._clients.clear()
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        if request.output_schema is not None:
+            raise UnsupportedInputError(
+                f"{self.name} cannot hold an answer to output_schema yet: leave it out and ask for JSON in the prompt, "
+                "or use a llama_cpp model"
+            )
         turn = Turn(self._server, () if request.tool_choice == "none" else request.tools)
         response = await self._send(request_body(request, self.model, self._max_tokens_field) | self._extra_body)
         try:

@@ -8,18 +8,18 @@ import os
 import threading
 import weakref
 from array import array
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from agentkit.constrain import call_grammar
+from agentkit.constrain import ReasoningMarks, call_grammar
 from agentkit.errors import ConfigError
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.limits import ModelSettings
-from agentkit.messages import Message, Usage
+from agentkit.messages import JsonValue, Message, Usage
 from agentkit.parsing import StreamParser, dialect_for
 from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest, Provider
@@ -49,6 +49,8 @@ __all__ = ["LlamaCppProvider"]
 _PROMPT_TAIL: Final = 32
 """Tokens."""
 
+_REASONING: Final = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn of a model that was trained on tools, where one is asked for. One that is taught makes one."""
 
@@ -76,6 +78,9 @@ class LlamaCppProvider(Provider):
             ``n_ctx`` tokens is always held. 512 MiB.
         cache_dir: a folder in which evaluated system prompts are kept for the next process; none by default.
         chat_template: Jinja, in place of the model's own.
+        template_variables: more variables that the template reads, ``{"enable_thinking": False}`` for example.
+        reasoning_budget: tokens that a model which reasons between ``<think>`` marks may reason before it must answer
+            or call; by default as many as the turn may have.
 
     Settings: temperature 0 unless given; 2,048 tokens a turn unless ``max_tokens`` is given.
 
@@ -99,6 +104,8 @@ class LlamaCppProvider(Provider):
         kv_cache_bytes: int = 512 << 20,
         cache_dir: str | os.PathLike[str] | None = None,
         chat_template: str | None = None,
+        template_variables: Mapping[str, JsonValue] | None = None,
+        reasoning_budget: int | None = None,
     ) -> None:
         self.name = f"llama_cpp:{os.fspath(path_or_name)}"
         self.path = model_path(os.fspath(path_or_name))
@@ -116,6 +123,8 @@ class LlamaCppProvider(Provider):
             cache_dir=Path(cache_dir) if cache_dir is not None else None,
         )
         self._chat_template = chat_template
+        self._template_variables = template_variables
+        self._reasoning_budget = reasoning_budget
         self._loaded: tuple[Engine, ChatTemplate] | None = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -128,7 +137,7 @@ class LlamaCppProvider(Provider):
             UnsupportedInputError: an image.
         """
         engine, template = await asyncio.to_thread(self._load)
-        plan = await asyncio.to_thread(_plan, engine, template, request)
+        plan = await asyncio.to_thread(_plan, engine, template, request, self._reasoning_budget)
         tools = plan.tools
         parser = StreamParser(tools=tools, dialect=plan.dialect if tools else None, prompt=_tail(engine, plan.prompt))
         text = _TextStream((*request.settings.stop, *template.stop))
@@ -172,7 +181,7 @@ class LlamaCppProvider(Provider):
                 if engine is None:
                     engine = Engine(*key)
                     _engines[key] = engine
-                self._loaded = engine, ChatTemplate.of(engine.model, self._chat_template)
+                self._loaded = engine, ChatTemplate.of(engine.model, self._chat_template, self._template_variables)
             return self._loaded
 
 
@@ -187,7 +196,7 @@ class _Plan:
     stable: int
 
 
-def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest) -> _Plan:
+def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest, reasoning_budget: int | None) -> _Plan:
     tools = () if request.tool_choice == "none" else request.tools
     native = _native_dialect(template.source)
     prompt = template.tokens(request.messages, tools, taught=native is None)
@@ -199,6 +208,8 @@ def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest) -> _Pla
         engine.model.special_tokens,
         engine.model.end_tokens,
         max_calls=MAX_PARALLEL_CALLS if native else 1,
+        reasoning=_reasoning(template.source, _tail(engine, prompt), reasoning_budget),
+        answer=request.output_schema,
     )
     stable = 0
     if engine.keeps_prefixes:
@@ -267,6 +278,16 @@ def _overlap(text: str, string: str) -> int:
 def _tail(engine: Engine, prompt: Sequence[int]) -> str:
     """The end of the prompt: a template may have opened the model's reasoning in it."""
     return b"".join(map(engine.model.piece, prompt[-_PROMPT_TAIL:])).decode(errors="replace")
+
+
+def _reasoning(template: str, tail: str, budget: int | None) -> ReasoningMarks | None:
+    """How the model reasons in this turn, if its template knows such marks and the prompt has not closed them."""
+    for open, close in _REASONING:
+        if open in template or close in template:
+            if tail.rstrip().endswith(close):
+                return None
+            return ReasoningMarks(open, close, opened=tail.rfind(open) > tail.rfind(close), budget=budget)
+    return None
 
 
 @lru_cache(maxsize=16)
