@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BATCH", "Batch", "CacheType", "ContextOptions", "LlamaContext"]
+__all__ = ["BATCH", "OUTPUTS", "Batch", "CacheType", "ContextOptions", "LlamaContext", "bytes_per_token"]
 
 BATCH: Final = 512
 """Tokens evaluated at once, at most."""
+
+OUTPUTS: Final = 64
+"""Predictions that can be asked for in one batch, beside one a sequence: each is a number a vocabulary entry."""
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
 _BYTES: Final[dict[CacheType, float]] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -122,7 +125,7 @@ class LlamaContext:
             "n_seq_max": options.sequences,
             "n_batch": BATCH,
             "n_ubatch": BATCH,
-            "n_outputs_max": options.sequences,  # one a sequence; room for all tokens of a batch would be much
+            "n_outputs_max": options.sequences + OUTPUTS,  # room for all tokens of a batch would be much
             "n_threads": options.threads,
             "n_threads_batch": options.threads,
             "flash_attn_type": -1 if options.flash_attention is None else int(options.flash_attention),

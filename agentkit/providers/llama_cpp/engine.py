@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from agentkit.errors import AgentKitError, ContextOverflowError, ProviderError
 from agentkit.messages import Usage
-from agentkit.providers.llama_cpp.context import BATCH, CacheType, ContextOptions, LlamaContext, bytes_per_token
+from agentkit.providers.llama_cpp.context import (
+    BATCH,
+    OUTPUTS,
+    CacheType,
+    ContextOptions,
+    LlamaContext,
+    bytes_per_token,
+)
 from agentkit.providers.llama_cpp.gguf_files import parts
 from agentkit.providers.llama_cpp.hardware import gpu_memory, n_gpu_layers_auto
 from agentkit.providers.llama_cpp.model import LlamaModel
@@ -91,9 +98,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a prompt's last token predicts: one number a vocabulary entry, before any softmax. Ends a look."""
+    """What a look saw.
 
-    logits: NDArray[np.float32]
+    Attributes:
+        next: log-probabilities of what comes after the prompt, one a vocabulary entry.
+        likelihood: the log-probability of the prompt's scored tokens, given those before them.
+    """
+
+    next: NDArray[np.float32]
+    likelihood: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,8 @@ class Finished:
     usage: Usage
 
 
-Output: TypeAlias = Written | Predicted | Finished | BaseException
+Output: TypeAlias = Written | Predicted | Finished
+Emit: TypeAlias = Callable[[Output | AgentKitError], None]
 
 
 @dataclass(slots=True)
@@ -113,17 +127,17 @@ class Job:
 
     Args:
         prompt: its tokens.
-        emit: called in the engine's thread with each output, last with `Finished`, `Predicted` or an exception.
         sampler: chooses the tokens; None for a look.
         max_tokens: of the turn.
         stable: tokens at the prompt's beginning that other conversations share: instructions and tools.
+        scored: where in the prompt the tokens lie whose likelihood a look asks for.
     """
 
     prompt: Sequence[int]
-    emit: Callable[[Output], None]
     sampler: Sampler | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
     stable: int = 0
+    scored: range = range(0)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -187,8 +201,11 @@ class Engine:
         """A copy, as of now."""
         return replace(self._worker.statistics)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, emit: Emit) -> None:
         """Queue a job.
+
+        Args:
+            emit: called in the engine's thread with each output, last with `Finished`, `Predicted` or an error.
 
         Raises:
             ProviderError: too many are waiting.
@@ -201,26 +218,33 @@ class Engine:
                 tokens=len(job.prompt),
                 limit=self.n_ctx,
             )
-        self._worker.submit(job)
+        self._worker.submit(job, emit)
 
 
 class _Turn:
     """A job in progress."""
 
-    __slots__ = ("cached", "job", "sequence", "stops", "tokens", "waits", "written")
+    __slots__ = ("cached", "emit", "job", "likelihood", "sequence", "stops", "tokens", "waits", "written")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, emit: Emit) -> None:
         self.job = job
+        self.emit = emit
         self.tokens: Tokens[int] = array("i", job.prompt)
         self.sequence: Evaluated | None = None
         self.stops: list[int] = []  # where evaluation pauses, to keep the state there
         self.waits = False  # for what another turn is evaluating
         self.written = 0
+        self.likelihood = 0.0
         self.cached: int | None = None  # prompt tokens found in memory, once it has its place there
 
     @property
     def evaluated(self) -> int:
         return len(self.sequence.tokens) if self.sequence else 0
+
+    @property
+    def fresh(self) -> int:
+        """Tokens at the end whose predictions are wanted: that of the last, and what a look scores."""
+        return len(self.tokens) - self.job.scored.start + 1 if self.job.scored else 1
 
     @property
     def pending(self) -> int:
@@ -261,11 +285,11 @@ class _Worker:
         self._thread = threading.Thread(target=self._work, name="agentkit-llama", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, emit: Emit) -> None:
         with self._wake:
             if len(self._waiting) >= MAX_WAITING:
                 raise ProviderError(f"{MAX_WAITING} turns are waiting for this model: ask it less at once")
-            self._waiting.append(_Turn(job))
+            self._waiting.append(_Turn(job, emit))
             self._wake.notify()
 
     def close(self) -> None:
@@ -312,11 +336,11 @@ class _Worker:
         """Give a turn its place in memory, unless it is better to wait for what another turn is about to evaluate."""
         if turn.cached is None and turn.job.sampler and self._write(turn, turn.job.sampler.forced(), sampled=0):
             return
-        _, shared = self._cache.longest(turn.tokens)
+        _, shared = self._cache.longest(turn.tokens, turn.fresh)
         if self._is_coming(turn, shared):
             return
         restored = self._restored(turn, shared)
-        turn.sequence = restored or self._cache.open(turn.tokens)
+        turn.sequence = restored or self._cache.open(turn.tokens, turn.fresh)
         if turn.cached is None:
             turn.cached = turn.evaluated
             self.statistics.reused += turn.evaluated
@@ -358,19 +382,26 @@ class _Worker:
         batch = self._context.batch
         batch.clear()
         turns = sorted((turn for turn in self._active if turn.sequence), key=lambda turn: turn.pending)
-        plan = []
+        plan: list[tuple[_Turn, int]] = []
         budget = self._budget(any(turn.written for turn in turns))
         for index, turn in enumerate(turns):
             share = max(budget - batch.size, _MIN_SLICE) // (len(turns) - index)
             most = min(turn.pending, batch.room, max(1, share) if turn.pending > _MIN_SLICE else turn.pending)
             stop = next((stop for stop in turn.stops if stop > turn.evaluated), len(turn.tokens))
             take = min(most, stop - turn.evaluated)
-            if take and turn.sequence:
+            quiet = max(0, len(turn.tokens) - turn.fresh - turn.evaluated)  # of which no prediction is wanted
+            take = min(take, quiet + OUTPUTS - (batch.outputs - len(plan)))
+            if take > 0 and turn.sequence:
                 begin = turn.evaluated
-                last = begin + take == len(turn.tokens)
-                batch.add(turn.sequence.id, begin, turn.tokens[begin : begin + take], outputs=int(last))
+                wanted = self._outputs(turn, begin, take)
+                batch.add(turn.sequence.id, begin, turn.tokens[begin : begin + take], outputs=wanted)
                 plan.append((turn, take))
         return plan
+
+    @staticmethod
+    def _outputs(turn: _Turn, begin: int, take: int) -> int:
+        """How many of the tokens that are to be evaluated have a prediction that is wanted."""
+        return max(0, min(take, begin + take - (len(turn.tokens) - turn.fresh)))
 
     def _budget(self, writing: bool) -> int:
         if not self._rate:
@@ -415,13 +446,14 @@ class _Worker:
         row = 0
         for turn, take in plan:
             assert turn.sequence is not None
+            outputs = self._outputs(turn, turn.evaluated, take)
             turn.sequence.tokens.extend(turn.tokens[turn.evaluated : turn.evaluated + take])
             if turn.evaluated in turn.stops:
                 self._guarded(turn, partial(self._keep, turn))
-            if turn.pending == 0 and logits is not None:
-                predicted = logits[row]
-                row += 1
-                self._guarded(turn, partial(self._next, turn, predicted))
+            if outputs and logits is not None:
+                rows = logits[row : row + outputs]
+                row += outputs
+                self._guarded(turn, partial(self._look if turn.job.sampler is None else self._next, turn, rows))
 
     def _keep(self, turn: _Turn) -> None:
         assert turn.sequence is not None
@@ -430,13 +462,26 @@ class _Worker:
         if self._states is not None and turn.evaluated == turn.job.stable:
             self._states.save(turn.sequence.tokens, self._context.state(turn.sequence.id))
 
-    def _next(self, turn: _Turn, logits: NDArray[np.float32]) -> None:
+    def _look(self, turn: _Turn, rows: NDArray[np.float32]) -> None:
+        """Score what is to be scored; at the prompt's end, the look is over."""
+        import numpy as np
+
+        first = turn.evaluated - len(rows) + 1  # the place of the token that the first row predicts
+        for place, row in enumerate(rows, first):
+            if place < len(turn.tokens) and place not in turn.job.scored:
+                continue
+            shifted = row - row.max()
+            predicted = shifted - np.log(np.exp(shifted).sum())
+            if place < len(turn.tokens):
+                turn.likelihood += float(predicted[turn.tokens[place]])
+            else:
+                self._leave(turn)
+                turn.emit(Predicted(predicted, turn.likelihood))
+
+    def _next(self, turn: _Turn, rows: NDArray[np.float32]) -> None:
         sampler = turn.job.sampler
-        if sampler is None:
-            self._leave(turn)
-            turn.job.emit(Predicted(logits.copy()))
-            return
-        token = sampler.sample(logits)
+        assert sampler is not None
+        token = sampler.sample(rows[-1])
         if token in self._model.end_tokens:
             turn.written += 1
             self.statistics.sampled += 1
@@ -454,7 +499,7 @@ class _Worker:
         self.statistics.sampled += sampled
         self.statistics.forced += len(kept) - sampled
         if kept:
-            turn.job.emit(Written(b"".join(map(self._model.piece, kept)), len(kept)))
+            turn.emit(Written(b"".join(map(self._model.piece, kept)), len(kept)))
         if len(kept) == len(tokens) and sampler.finished:
             self._finish(turn, "stop")
         elif turn.written >= turn.job.max_tokens or len(turn.tokens) >= self._n_ctx:
@@ -465,7 +510,7 @@ class _Worker:
 
     def _finish(self, turn: _Turn, reason: Literal["stop", "length"]) -> None:
         self._leave(turn)
-        turn.job.emit(Finished(reason, turn.usage))
+        turn.emit(Finished(reason, turn.usage))
 
     def _leave(self, turn: _Turn) -> None:
         """The turn is over; what it evaluated stays for the next one."""
@@ -488,7 +533,7 @@ class _Worker:
             if turn in self._active:
                 self._forget(turn)
                 self._leave(turn)
-            turn.job.emit(_as_provider_error(error))
+            turn.emit(_as_provider_error(error))
 
     def _fail_all(self, error: Exception) -> None:
         """llama.cpp failed: nothing in its memory can be trusted, and the turns that were in it are lost."""
@@ -497,7 +542,7 @@ class _Worker:
         for turn in failed:
             turn.sequence = None
             self._leave(turn)
-            turn.job.emit(_as_provider_error(error))
+            turn.emit(_as_provider_error(error))
 
 
 def _layers_that_fit(path: Path, options: EngineOptions) -> int:

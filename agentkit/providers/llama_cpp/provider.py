@@ -11,12 +11,12 @@ from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
 from agentkit.constrain import ReasoningMarks, call_grammar
-from agentkit.errors import ConfigError
+from agentkit.errors import AgentKitError, ConfigError
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.limits import ModelSettings
 from agentkit.messages import JsonValue, Message, Usage
@@ -26,6 +26,7 @@ from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.context import CacheType
+from agentkit.providers.llama_cpp.decision import Decider, Verdict
 from agentkit.providers.llama_cpp.engine import (
     DEFAULT_MAX_TOKENS,
     Engine,
@@ -126,6 +127,7 @@ class LlamaCppProvider(Provider):
         self._template_variables = template_variables
         self._reasoning_budget = reasoning_budget
         self._loaded: tuple[Engine, ChatTemplate] | None = None
+        self._decider: Decider | None = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Decode one turn.
@@ -137,7 +139,9 @@ class LlamaCppProvider(Provider):
             UnsupportedInputError: an image.
         """
         engine, template = await asyncio.to_thread(self._load)
-        plan = await asyncio.to_thread(_plan, engine, template, request, self._reasoning_budget)
+        assert self._decider is not None
+        verdict = await self._decider.decide(request, partial(_look, engine))
+        plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
         tools = plan.tools
         parser = StreamParser(tools=tools, dialect=plan.dialect if tools else None, prompt=_tail(engine, plan.prompt))
         text = _TextStream((*request.settings.stop, *template.stop))
@@ -181,7 +185,9 @@ class LlamaCppProvider(Provider):
                 if engine is None:
                     engine = Engine(*key)
                     _engines[key] = engine
-                self._loaded = engine, ChatTemplate.of(engine.model, self._chat_template, self._template_variables)
+                template = ChatTemplate.of(engine.model, self._chat_template, self._template_variables)
+                self._decider = Decider(template, _native_dialect(template.source))
+                self._loaded = engine, template
             return self._loaded
 
 
@@ -196,14 +202,18 @@ class _Plan:
     stable: int
 
 
-def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest, reasoning_budget: int | None) -> _Plan:
-    tools = () if request.tool_choice == "none" else request.tools
+def _plan(
+    engine: Engine, template: ChatTemplate, request: ModelRequest, verdict: Verdict, reasoning_budget: int | None
+) -> _Plan:
+    choice = "required" if verdict == "call" else request.tool_choice
+    # Where it is decided that no tool is needed, a model that calls whatever it sees is shown none.
+    tools = () if choice == "none" or verdict == "answer" else request.tools
     native = _native_dialect(template.source)
     prompt = template.tokens(request.messages, tools, taught=native is None)
     dialect = native or TAUGHT
     grammar = call_grammar(
         tools,
-        request.tool_choice,
+        choice,
         dialect.form,
         engine.model.special_tokens,
         engine.model.end_tokens,
@@ -221,25 +231,44 @@ def _plan(engine: Engine, template: ChatTemplate, request: ModelRequest, reasoni
 
 
 async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:
-    """A turn's output, brought from the engine's thread into this event loop. Closing it cancels the turn."""
-    loop = asyncio.get_running_loop()
-    outputs: asyncio.Queue[Output] = asyncio.Queue()
-
-    def emit(output: Output) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for this job any more
-            loop.call_soon_threadsafe(outputs.put_nowait, output)
-
-    job = Job(plan.prompt, emit, plan.sampler, settings.max_tokens or DEFAULT_MAX_TOKENS, plan.stable)
-    engine.submit(job)
-    try:
-        while True:
-            output = await outputs.get()
-            if isinstance(output, BaseException):
-                raise output
+    """A turn's output, as it is written. Closing it cancels the turn."""
+    job = Job(plan.prompt, plan.sampler, settings.max_tokens or DEFAULT_MAX_TOKENS, plan.stable)
+    async with aclosing(_outputs(engine, job)) as outputs:
+        async for output in outputs:
             assert not isinstance(output, Predicted)
             yield output
             if isinstance(output, Finished):
                 return
+
+
+async def _look(engine: Engine, prompt: Sequence[int], scored: range) -> Predicted:
+    """What the model makes of a prompt."""
+    async with aclosing(_outputs(engine, Job(prompt, scored=scored))) as outputs:
+        output = await anext(outputs)
+    assert isinstance(output, Predicted)
+    return output
+
+
+async def _outputs(engine: Engine, job: Job) -> AsyncGenerator[Output, None]:
+    """A job's outputs, brought from the engine's thread into this event loop. Closing it cancels the job.
+
+    Raises:
+        AgentKitError: the job failed.
+    """
+    loop = asyncio.get_running_loop()
+    outputs: asyncio.Queue[Output | AgentKitError] = asyncio.Queue()
+
+    def emit(output: Output | AgentKitError) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this job any more
+            loop.call_soon_threadsafe(outputs.put_nowait, output)
+
+    engine.submit(job, emit)
+    try:
+        while True:
+            output = await outputs.get()
+            if isinstance(output, AgentKitError):
+                raise output
+            yield output
     finally:
         job.cancelled.set()
 

@@ -48,14 +48,16 @@ class PrefixCache:
         self._sequences: list[Sequence] = []
         self._clock = count(1)
 
-    def open(self, prompt: Tokens[int]) -> Sequence:
-        """A busy sequence that holds as much of the prompt as is in memory already, but never its last token: what
-        that one predicts is not kept.
+    def open(self, prompt: Tokens[int], fresh: int = 1) -> Sequence:
+        """A busy sequence that holds as much of the prompt as is in memory already, but never its last tokens.
+
+        Args:
+            fresh: tokens at the end that are evaluated in any case, since what they predict is wanted and not kept.
 
         Raises:
             ProviderError: all sequences are busy.
         """
-        source, shared = self.longest(prompt)
+        source, shared = self.longest(prompt, fresh)
         if source is None:
             return self._new()
         if not source.busy and (self._owned(source, shared) or not self._make_free(keep=source)):
@@ -75,10 +77,10 @@ class PrefixCache:
         """
         return self._new()
 
-    def longest(self, prompt: Tokens[int]) -> tuple[Sequence | None, int]:
+    def longest(self, prompt: Tokens[int], fresh: int = 1) -> tuple[Sequence | None, int]:
         """The sequence that can be gone on from with the most of the prompt, and how many tokens these are."""
         best: tuple[Sequence | None, int] = None, 0
-        for sequence, shared in self._shared(prompt):
+        for sequence, shared in self._shared(prompt, fresh):
             usable = shared if self._context.cuttable or shared == len(sequence.tokens) else 0
             if usable > best[1]:
                 best = sequence, usable
@@ -149,9 +151,9 @@ class PrefixCache:
     def _idle(self) -> list[Sequence]:
         return [sequence for sequence in self._sequences if not sequence.busy]
 
-    def _shared(self, prompt: Tokens[int]) -> Iterator[tuple[Sequence, int]]:
+    def _shared(self, prompt: Tokens[int], fresh: int = 1) -> Iterator[tuple[Sequence, int]]:
         for sequence in self._sequences:
-            yield sequence, min(shared_length(sequence.tokens, prompt), len(prompt) - 1)
+            yield sequence, min(shared_length(sequence.tokens, prompt), len(prompt) - fresh)
 
 
 def shared_length(one: Tokens[int], other: Tokens[int]) -> int:
