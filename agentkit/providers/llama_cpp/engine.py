@@ -102,11 +102,11 @@ class Predicted:
 
     Attributes:
         next: log-probabilities of what comes after the prompt, one a vocabulary entry.
-        likelihood: the log-probability of the prompt's scored tokens, given those before them.
+        scores: the log-probability of each of the prompt's scored tokens, given those before it.
     """
 
     next: NDArray[np.float32]
-    likelihood: float
+    scores: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Job:
         sampler: chooses the tokens; None for a look.
         max_tokens: of the turn.
         stable: tokens at the prompt's beginning that other conversations share: instructions and tools.
-        scored: where in the prompt the tokens lie whose likelihood a look asks for.
+        scored: where in the prompt the tokens lie whose log-probabilities a look asks for.
     """
 
     prompt: Sequence[int]
@@ -224,7 +224,7 @@ class Engine:
 class _Turn:
     """A job in progress."""
 
-    __slots__ = ("cached", "emit", "job", "likelihood", "sequence", "stops", "tokens", "waits", "written")
+    __slots__ = ("cached", "emit", "job", "scores", "sequence", "stops", "tokens", "waits", "written")
 
     def __init__(self, job: Job, emit: Emit) -> None:
         self.job = job
@@ -234,7 +234,7 @@ class _Turn:
         self.stops: list[int] = []  # where evaluation pauses, to keep the state there
         self.waits = False  # for what another turn is evaluating
         self.written = 0
-        self.likelihood = 0.0
+        self.scores: list[float] = []
         self.cached: int | None = None  # prompt tokens found in memory, once it has its place there
 
     @property
@@ -473,10 +473,10 @@ class _Worker:
             shifted = row - row.max()
             predicted = shifted - np.log(np.exp(shifted).sum())
             if place < len(turn.tokens):
-                turn.likelihood += float(predicted[turn.tokens[place]])
+                turn.scores.append(float(predicted[turn.tokens[place]]))
             else:
                 self._leave(turn)
-                turn.emit(Predicted(predicted, turn.likelihood))
+                turn.emit(Predicted(predicted, turn.scores))
 
     def _next(self, turn: _Turn, rows: NDArray[np.float32]) -> None:
         sampler = turn.job.sampler
