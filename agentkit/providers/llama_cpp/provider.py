@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from array import array
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -38,6 +38,7 @@ from agentkit.providers.llama_cpp.engine import (
     Statistics,
     Written,
 )
+from agentkit.providers.llama_cpp.further import FurtherCalls, Unmentioned
 from agentkit.providers.llama_cpp.hardware import physical_cores
 from agentkit.providers.llama_cpp.model import import_llama_cpp
 from agentkit.providers.llama_cpp.sampling import Sampler
@@ -53,7 +54,7 @@ _PROMPT_TAIL: Final = 32
 _REASONING: Final = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
 MAX_PARALLEL_CALLS: Final = 8
-"""Calls in one turn of a model that was trained on tools, where one is asked for. One that is taught makes one."""
+"""Calls in one turn."""
 
 _engines: weakref.WeakValueDictionary[tuple[Path, EngineOptions], Engine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
@@ -153,11 +154,11 @@ class LlamaCppProvider(Provider):
                     finished = output
                     break
                 written += output.tokens
-                for event in parser.feed(text.feed(output.data)):
+                for event in plan.passed(parser.feed(text.feed(output.data))):
                     yield event
-                if text.stopped:
+                if text.stopped or (plan.further and plan.further.finished):
                     break
-        for event in (*parser.feed(text.finish()), *parser.finish(truncated=_was_cut_off(finished))):
+        for event in plan.passed([*parser.feed(text.finish()), *parser.finish(truncated=_was_cut_off(finished))]):
             yield event
         yield ModelFinished(
             finished.reason if finished else "stop",
@@ -200,6 +201,11 @@ class _Plan:
     dialect: Dialect
     sampler: Sampler
     stable: int
+    further: FurtherCalls | None
+
+    def passed(self, events: Sequence[ModelEvent]) -> Iterable[ModelEvent]:
+        """What of the events counts."""
+        return self.further.passed(events) if self.further else events
 
 
 def _plan(
@@ -211,23 +217,28 @@ def _plan(
     native = _native_dialect(template.source)
     prompt = template.tokens(request.messages, tools, taught=native is None)
     dialect = native or TAUGHT
+    asked = request.messages[-1] if request.messages else None
+    unsure = verdict == "call" or (native is None and choice != "auto")  # a model that does not know when to stop
+    further = FurtherCalls(asked.text) if tools and unsure and asked and asked.role == "user" else None
     grammar = call_grammar(
         tools,
         choice,
         dialect.form,
         engine.model.special_tokens,
         engine.model.end_tokens,
-        max_calls=MAX_PARALLEL_CALLS if native else 1,
+        max_calls=MAX_PARALLEL_CALLS if native or further else 1,
         reasoning=_reasoning(template.source, _tail(engine, prompt), reasoning_budget),
         answer=request.output_schema,
     )
+    unmentioned = Unmentioned(asked.text) if further and asked else None
+    sampler = Sampler(engine.model, request.settings, grammar, unmentioned)
     stable = 0
     if engine.keeps_prefixes:
         # What a conversation of other words would begin with, too.
         system = [message for message in request.messages[:1] if message.role == "system"]
         other = template.tokens([*system, Message("user", "?")], tools, taught=native is None)
         stable = shared_length(array("i", prompt), array("i", other))
-    return _Plan(prompt, tools, dialect, Sampler(engine.model, request.settings, grammar), stable)
+    return _Plan(prompt, tools, dialect, sampler, stable, further)
 
 
 async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from numpy.typing import NDArray
 
+    from agentkit.providers.llama_cpp.further import Unmentioned
     from agentkit.providers.llama_cpp.model import LlamaModel
 
 __all__ = ["Sampler"]
@@ -29,13 +30,23 @@ class Sampler:
             repeats a sampled turn, as far as llama.cpp repeats its numbers: their last digits depend on what is
             evaluated in the same batch.
         grammar: in llguidance's Lark.
+        unmentioned: while something of it is left, the turn does not end where the grammar would let it go on.
 
     Raises:
         ProviderError: the grammar does not compile: it is too complex, or a schema in it is not sound.
     """
 
-    def __init__(self, model: LlamaModel, settings: ModelSettings, grammar: str | None) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        settings: ModelSettings,
+        grammar: str | None,
+        unmentioned: Unmentioned | None = None,
+    ) -> None:
         import numpy as np
+
+        self._model = model
+        self._unmentioned = unmentioned
 
         self._temperature = settings.temperature or 0.0
         self._top_p = 1.0 if settings.top_p is None else settings.top_p
@@ -53,18 +64,27 @@ class Sampler:
         Raises:
             ProviderError: the grammar met one of its limits.
         """
+        import numpy as np
+
         matcher = self._matcher
         if matcher is None:
             return self._choose(logits)
-        if self._temperature == 0.0:
+        goes_on = self._unmentioned is not None and matcher.is_accepting() and self._unmentioned.left
+        if self._temperature == 0.0 and not goes_on:
             # Most often the likeliest token is allowed, and the mask over the whole vocabulary is not needed.
             token = int(logits.argmax())
             if matcher.try_consume_tokens([token]) == 1:
-                return token
-        token = self._choose(self._allowed(matcher, logits))
+                return self._noted(token)
+        allowed = self._allowed(matcher, logits)
+        if goes_on:
+            ends = list(self._model.end_tokens)
+            further = allowed.copy()
+            further[ends] = -np.inf
+            allowed = further if np.isfinite(further).any() else allowed
+        token = self._choose(allowed)
         if not matcher.consume_token(token):
             raise self._failure(matcher)
-        return token
+        return self._noted(token)
 
     def forced(self) -> list[int]:
         """The tokens that must come next; they need not be sampled.
@@ -76,7 +96,14 @@ class Sampler:
         tokens: list[int] = self._matcher.compute_ff_tokens()
         if tokens and not self._matcher.consume_tokens(tokens):
             raise self._failure(self._matcher)
+        for token in tokens:
+            self._noted(token)
         return tokens
+
+    def _noted(self, token: int) -> int:
+        if self._unmentioned is not None:
+            self._unmentioned.add(self._model.piece(token))
+        return token
 
     def _allowed(self, matcher: LLMatcher, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np

@@ -1,0 +1,43 @@
+"""Which further calls of a turn count."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit.events import ModelEvent, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
+from agentkit.messages import JsonObject, ToolCall
+from agentkit.providers.llama_cpp.further import FurtherCalls
+
+
+def events(index: int, arguments: JsonObject) -> list[ModelEvent]:
+    call = ToolCall("f", arguments, f"call_{index}")
+    return [ToolCallStart("f", call.id), ToolCallDelta(call.id, "…"), ToolCallEnd(call)]
+
+
+CASES: list[tuple[str, list[JsonObject], int]] = [
+    ("Weather in Boston and in San Francisco?", [{"city": "Boston"}, {"city": "San Francisco"}], 2),
+    ("weather in boston and san francisco", [{"city": "Boston"}, {"city": "San Francisco"}, {"city": "Boston"}], 2),
+    ("Weather in Boston?", [{"city": "Boston"}, {"city": "Boston"}], 1),
+    ("Weather in Boston?", [{"city": "Boston"}, {"city": "Paris"}, {"city": "Boston"}], 1),
+    ("A triangle of base 10 and height 5", [{"base": 10, "height": 5}, {"base": 5, "height": 10}], 1),
+    ("Factorials of 5, 10 and 1,500", [{"n": 5}, {"n": 10}, {"n": 1500}, {"n": 2}], 3),
+    ("Is 15 in the list?", [{"n": 1}, {"n": 5}], 1),  # a part of a number is no number
+    ("Both, please", [{"x": True}, {"x": False}], 1),
+    ("Weather in Łódź and Kraków", [{"at": {"city": ["Łódź"]}}, {"at": {"city": ["Kraków"]}}], 2),
+]
+
+
+@pytest.mark.parametrize(("request_", "calls", "counted"), CASES)
+def test_what_counts(request_: str, calls: list[JsonObject], counted: int) -> None:
+    further = FurtherCalls(request_)
+    passed = [event for index, call in enumerate(calls) for event in further.passed(events(index, call))]
+    assert passed == [event for index, call in enumerate(calls[:counted]) for event in events(index, call)]
+    assert further.finished == (counted < len(calls))
+
+
+def test_text_and_a_first_call_are_passed_on_at_once() -> None:
+    further = FurtherCalls("Weather in Boston?")
+    assert list(further.passed([TextDelta("Let me see."), ToolCallStart("f", "1")])) == [
+        TextDelta("Let me see."),
+        ToolCallStart("f", "1"),
+    ]
