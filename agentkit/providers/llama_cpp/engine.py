@@ -353,7 +353,7 @@ class _Worker:
         for other in self._active:
             if other.sequence is None or other.pending <= 1:
                 continue
-            common = min(shared_length(other.tokens, turn.tokens), len(turn.tokens) - 1)
+            common = min(shared_length(other.tokens, turn.tokens), len(turn.tokens) - turn.fresh)
             if not self._context.cuttable:  # it can be gone on from only where its state is kept
                 common = max((stop for stop in other.stops if stop <= common), default=0)
             if other.evaluated < common and (turn.waits or common - shared >= _WORTH_WAITING):
@@ -390,7 +390,7 @@ class _Worker:
             stop = next((stop for stop in turn.stops if stop > turn.evaluated), len(turn.tokens))
             take = min(most, stop - turn.evaluated)
             quiet = max(0, len(turn.tokens) - turn.fresh - turn.evaluated)  # of which no prediction is wanted
-            take = min(take, quiet + OUTPUTS - (batch.outputs - len(plan)))
+            take = min(take, quiet + 1 + OUTPUTS - max(0, batch.outputs - len(plan)))
             if take > 0 and turn.sequence:
                 begin = turn.evaluated
                 wanted = self._outputs(turn, begin, take)
