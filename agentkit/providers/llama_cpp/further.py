@@ -2,8 +2,8 @@
 
 Held to a grammar, a small model writes the call that is needed and then the same again, or one that it makes up. So a
 further call counts only if it takes up something of the request that no call has mentioned yet: one of its arguments
-stands in the request, and in no call before it. Nor may such a model end its turn while the request has names, numbers
-or quoted texts that are in no call.
+stands in the request, and in no call before it. And the turn goes on as long as the request has names, numbers or
+quoted texts that are in no call, and no longer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agentkit.events import ModelEvent, ToolCallDelta, ToolCallEnd, ToolCallStart
+from agentkit.events import ModelEvent, ProblemFound, ToolCallDelta, ToolCallEnd, ToolCallStart
 from agentkit.messages import JsonValue, ToolCall
 
 __all__ = ["FurtherCalls", "Unmentioned"]
@@ -74,6 +74,8 @@ class FurtherCalls:
                 self._held.clear()
             elif self._said and isinstance(event, ToolCallStart | ToolCallDelta):
                 self._held.append(event)
+            elif self._held and isinstance(event, ProblemFound):  # nobody asked for this call
+                self.finished = True
             else:
                 yield event
 

@@ -30,7 +30,7 @@ class Sampler:
             repeats a sampled turn, as far as llama.cpp repeats its numbers: their last digits depend on what is
             evaluated in the same batch.
         grammar: in llguidance's Lark.
-        unmentioned: while something of it is left, the turn does not end where the grammar would let it go on.
+        unmentioned: the turn ends as soon as it may when nothing of this is left, and not before.
 
     Raises:
         ProviderError: the grammar does not compile: it is too complex, or a schema in it is not sound.
@@ -55,8 +55,11 @@ class Sampler:
 
     @property
     def finished(self) -> bool:
-        """The grammar allows nothing more."""
-        return self._matcher is not None and self._matcher.is_stopped()
+        """The grammar allows nothing more, or all that was asked for has been taken up."""
+        if self._matcher is None:
+            return False
+        done = self._unmentioned is not None and self._matcher.is_accepting() and not self._unmentioned.left
+        return done or self._matcher.is_stopped()
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """The next token, from what the last one predicts: one number a vocabulary entry.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.events import ModelEvent, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
-from agentkit.messages import JsonObject, ToolCall
+from agentkit.events import ModelEvent, ProblemFound, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
+from agentkit.messages import JsonObject, Problem, ToolCall
 from agentkit.providers.llama_cpp.further import FurtherCalls
 
 
@@ -41,3 +41,10 @@ def test_text_and_a_first_call_are_passed_on_at_once() -> None:
         TextDelta("Let me see."),
         ToolCallStart("f", "1"),
     ]
+
+
+def test_a_further_call_that_is_cut_off_is_nobodys_problem() -> None:
+    further = FurtherCalls("Weather in Boston and Rome?")
+    list(further.passed(events(0, {"city": "Boston"})))
+    cut = [ToolCallStart("f", "call_1"), ProblemFound(Problem("truncated", "cut off"))]
+    assert list(further.passed(cut)) == []
