@@ -29,8 +29,8 @@ REQUEST_TIMEOUT = 600.0  # seconds
 class Setup:
     """How a peer runs a model: by default on the CPU, with as many threads as `LlamaCppProvider` takes.
 
-    ``n_ctx`` is of one conversation; ``parallel`` is the server's number of slots; ``n_gpu_layers`` -1 is as many as fit;
-    ``chat_template`` is in place of the model's own.
+    ``n_ctx`` is of one conversation; ``parallel`` is the server's number of slots; ``n_gpu_layers`` -1 is as many as
+    fit; ``chat_template`` is in place of the model's own.
     """
 
     path: str
@@ -66,9 +66,7 @@ class Server(Peer):
     def chat(self, body: Mapping[str, object]) -> Any:
         """A chat completion."""
         data = json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions", data, {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(f"{self.url}/v1/chat/completions", data, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT) as answer:
                 return json.load(answer)

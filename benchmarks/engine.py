@@ -3,10 +3,10 @@
     pip install xllamacpp
     python benchmarks/engine.py [--model FILE.gguf] [--quick] [--only NAME,…] [--runs N] [--json FILE]
 
-One row for each measurement: agentkit, the peer, and the ratio of the two, above 1 where agentkit is faster. Both sides
-have the same file, prompts, threads and context, on the CPU, at temperature 0; they take turns (A B A B …), the one that
-is not measured stands still, and the ratio is the median of the pairs'. llama-cpp-python's time is taken within its
-process, the server's over HTTP, agentkit's with everything: template, grammar, parser.
+One row for each measurement: agentkit, the peer, and the ratio of the two, above 1 where agentkit is faster. Both
+sides have the same file, prompts, threads and context, on the CPU, at temperature 0; they take turns (A B A B …), the
+one that is not measured stands still, and the ratio is the median of the pairs'. llama-cpp-python's time is taken
+within its process, the server's over HTTP, agentkit's with everything: template, grammar, parser.
 
     constrained_call  one call whose prompt is in the cache; llama-cpp-python writes it under its own grammar
     eight_turns       an agent's run of eight turns, with tools and without; llama.cpp's server, with its cache
@@ -32,22 +32,28 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from _conversations import INSTRUCTIONS, TOOLS, question, request, scripted
 from _peers import Library, Server, Setup, llama_cpp_python, llama_server
 
 from agentkit import Message, ModelSettings, Tool
 from agentkit.errors import InvalidArgumentsError
+from agentkit.events import ModelFinished, ToolCallEnd
 from agentkit.messages import ModelResponse, ToolResult
 from agentkit.parsing import dialect_for
+from agentkit.providers._chat_completions import request_body
+from agentkit.providers.base import ModelRequest, ResponseBuilder
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.model import LlamaModel
+
+T = TypeVar("T")
 
 N_CTX: Final = 4096
 PARALLEL: Final = 8
@@ -130,8 +136,17 @@ class Bench:
         self._numbers += count
         return list(range(self._numbers - count, self._numbers))
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
+
+    def timed(self, coroutine: Coroutine[Any, Any, T], turns: int) -> tuple[Took, T]:
+        """How long some turns of agentkit take, and how many tokens they are by the engine's own count."""
+        before = self.provider.statistics
+        begun = time.perf_counter()
+        returned = self.runner.run(coroutine)
+        seconds = time.perf_counter() - begun
+        after = self.provider.statistics
+        return Took(seconds, after.sampled + after.forced - before.sampled - before.forced, turns), returned
 
     async def ask(
         self,
@@ -142,14 +157,23 @@ class Bench:
         tokens: int = TEXT,
         hot: int | None = None,
     ) -> ModelResponse:
-        """A turn of agentkit. Its calls are checked.
+        """A turn of agentkit, to its end or that of its first call. Its calls are checked.
+
+        The peers write one call in a turn that must call; a small model that may write several repeats the first.
 
         Args:
             hot: a seed: sample at temperature 1.5.
         """
         settings = ModelSettings(temperature=0.0 if hot is None else 1.5, seed=hot, max_tokens=tokens)
-        response = await self.provider.complete(messages, tools=tools, tool_choice=choice, settings=settings)
-        self._check(response, tools, wanted=choice == "required" and tokens == CALL)
+        builder = ResponseBuilder()
+        async with aclosing(self.provider.stream(ModelRequest(messages, tools, choice, settings))) as events:
+            async for event in events:
+                builder.add(event)
+                if isinstance(event, ToolCallEnd):
+                    builder.add(ModelFinished("tool_calls"))
+                    break
+        response = builder.response()
+        self._check(response, tools, wanted=choice == "required")
         return response
 
     def _check(self, response: ModelResponse, tools: Sequence[Tool[..., object]], *, wanted: bool) -> None:
@@ -171,33 +195,12 @@ def fits(name: str, arguments: Any, tools: Sequence[Tool[..., object]]) -> bool:
         return False
 
 
-def first(number: int, text: str) -> list[Message]:
+def first(text: str) -> list[Message]:
     """A conversation that begins, under the instructions that all share."""
     return [Message("system", INSTRUCTIONS), Message("user", text)]
 
 
-def wire(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """Messages as the Chat Completions API has them."""
-    made: list[dict[str, object]] = []
-    for message in messages:
-        if message.results:
-            made += [{"role": "tool", "tool_call_id": r.call_id, "content": r.content} for r in message.results]
-            continue
-        entry: dict[str, object] = {"role": message.role, "content": message.text}
-        if message.calls:
-            entry["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
-                }
-                for call in message.calls
-            ]
-        made.append(entry)
-    return made
-
-
-def timed(do: Callable[[], int], turns: int = 1) -> Took:
+def timed(do: Callable[[], int], turns: int) -> Took:
     """How long something takes that returns how many tokens it wrote."""
     begun = time.perf_counter()
     tokens = do()
@@ -232,21 +235,24 @@ def row(name: str, ours: Sequence[Took], peer: Sequence[Took], goal: float | Non
 
 def constrained_call(bench: Bench) -> Iterator[Row]:
     """One call whose prompt both sides have in their caches, and that neither has written yet."""
-    before = None
-    ours, peer, same, unfit = [], [], 0, 0
+    before = bench.provider.statistics
+    ours: list[Took] = []
+    peer: list[Took] = []
+    same = unfit = 0
     with llama_cpp_python(bench.setup) as library:
         for index, number in enumerate(bench.numbers(len(TOOLS) * (1 + bench.runs))):
             tool, text = request(number)
             if index == len(TOOLS):  # each tool has been called once
-                ours, peer, same, unfit = [], [], 0, 0
+                ours.clear()
+                peer.clear()
+                same = unfit = 0
                 before = bench.provider.statistics
-            messages = first(number, text)
-            bench.run(bench.ask(messages, [tool], tokens=1))
-            begun = time.perf_counter()
-            response: ModelResponse = bench.run(bench.ask(messages, [tool], "required", tokens=CALL))
-            ours.append(Took(time.perf_counter() - begun, response.usage.output_tokens))
+            messages = first(text)
             prompt = bench.template.tokens(messages, [tool], taught=False)
-            assert len(prompt) == response.usage.input_tokens
+            warmed = bench.run(bench.ask(messages, [tool], tokens=1))
+            assert warmed.usage.input_tokens == len(prompt)
+            took, response = bench.timed(bench.ask(messages, [tool], "required", tokens=CALL), 1)
+            ours.append(took)
             with library.awake():
                 library.ask("create_completion", prompt=prompt, max_tokens=1, temperature=0)
                 answer, seconds = library.ask(
@@ -256,7 +262,6 @@ def constrained_call(bench: Bench) -> Iterator[Row]:
             written = read(answer["choices"][0]["text"])
             unfit += not fits(tool.name, written.get("arguments"), [tool])
             same += any(call.arguments == written.get("arguments") for call in response.calls)
-    assert before is not None
     yield row("constrained_call", ours, peer, 2.5, by="turns")
     after = bench.provider.statistics
     forced, sampled = after.forced - before.forced, after.sampled - before.sampled - len(ours)
@@ -292,22 +297,19 @@ def eight_turns(bench: Bench) -> Iterator[Row]:
             ours, peer = [], []
             for number in bench.numbers(1 + bench.runs):
                 conversation = scripted(number, 8, tools=tools)
-                ours.append(timed(lambda turns=conversation, t=tools: bench.run(_our_run(bench, turns, t)), 8))
+                ours.append(bench.timed(_our_run(bench, conversation, tools), 8)[0])
                 with server.awake():
-                    peer.append(timed(lambda turns=conversation, t=tools: _server_run(server, turns, t), 8))
+                    peer.append(timed(partial(_server_run, server, conversation, tools), 8))
             name = f"eight_turns, {'tools' if tools else 'no tools'}, llama-server"
             yield row(name, ours[1:], peer[1:], 1.0, by="turns")
             yield row("  the same", ours[1:], peer[1:], None, by="tokens")
 
 
-async def _our_run(bench: Bench, conversation: Sequence[Sequence[Message]], tools: bool) -> int:
-    written = 0
+async def _our_run(bench: Bench, conversation: Sequence[Sequence[Message]], tools: bool) -> None:
     for messages in conversation:
         calling = tools and messages[-1].role == "user"
         choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
-        response = await bench.ask(messages, TOOLS if tools else (), choice, tokens=tokens)
-        written += response.usage.output_tokens
-    return written
+        await bench.ask(messages, TOOLS if tools else (), choice, tokens=tokens)
 
 
 def _server_run(server: Server, conversation: Sequence[Sequence[Message]], tools: bool) -> int:
@@ -321,15 +323,10 @@ def _server_run(server: Server, conversation: Sequence[Sequence[Message]], tools
 def _server_turn(
     server: Server, messages: Sequence[Message], tools: Sequence[Tool[..., object]], *, calling: bool
 ) -> int:
-    body: dict[str, object] = {
-        "messages": wire(messages),
-        "temperature": 0,
-        "max_tokens": CALL if calling else TEXT,
-        "cache_prompt": True,
-    }
-    if tools:
-        body["tools"] = [tool.openai_schema for tool in tools]
-        body["tool_choice"] = "required" if calling else "auto"
+    settings = ModelSettings(temperature=0.0, max_tokens=CALL if calling else TEXT)
+    asked = ModelRequest(messages, tools, "required" if calling else "auto", settings)
+    body = {**request_body(asked, "model", "max_tokens"), "stream": False, "cache_prompt": True}
+    del body["stream_options"]
     answer = server.chat(body)
     return int(answer["usage"]["completion_tokens"])
 
@@ -344,14 +341,14 @@ def eight_agents(bench: Bench) -> Iterator[Row]:
         by = "turns" if calling else "tokens"
         together, apart = [], []
         for _ in range(1 + bench.runs):
-            together.append(timed(lambda c=calling: _together(bench, c), PARALLEL))
-            apart.append(timed(lambda c=calling: _apart(bench, c), PARALLEL))
+            together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
+            apart.append(bench.timed(_apart(bench, calling), PARALLEL)[0])
         yield row(f"eight_agents, {kind}, one by one", together[1:], apart[1:], 1.6, by="tokens")
 
         together, behind = [], []
         with llama_cpp_python(bench.setup) as library:
             for _ in range(1 + bench.runs):
-                together.append(timed(lambda c=calling: _together(bench, c), PARALLEL))
+                together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
                 with library.awake():
                     behind.append(_library_turns(library, bench.numbers(PARALLEL), calling))
         yield row(f"eight_agents, {kind}, llama-cpp-python", together[1:], behind[1:], 3.0, by=by)
@@ -359,35 +356,32 @@ def eight_agents(bench: Bench) -> Iterator[Row]:
         together, served = [], []
         with llama_server(Setup(bench.setup.path, N_CTX, PARALLEL, 0, bench.setup.chat_template)) as server:
             for _ in range(1 + bench.runs):
-                together.append(timed(lambda c=calling: _together(bench, c), PARALLEL))
+                together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
                 with server.awake():
-                    served.append(timed(lambda c=calling: _server_turns(server, bench.numbers(PARALLEL), c), PARALLEL))
+                    served.append(timed(partial(_server_turns, server, bench.numbers(PARALLEL), calling), PARALLEL))
         yield row(f"eight_agents, {kind}, llama-server", together[1:], served[1:], None, by=by)
 
 
 def _opening(number: int, calling: bool) -> tuple[list[Message], list[Tool[..., object]]]:
     """A first question, and the tools that are offered with it: the one that it needs, if any."""
     if not calling:
-        return first(number, question(number)), []
-    return first(number, request(number)[1]), list(TOOLS)
+        return first(question(number)), []
+    return first(request(number)[1]), list(TOOLS)
 
 
-async def _our_turn(bench: Bench, number: int, calling: bool) -> int:
+async def _our_turn(bench: Bench, number: int, calling: bool) -> None:
     messages, tools = _opening(number, calling)
     choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
-    return (await bench.ask(messages, tools, choice, tokens=tokens)).usage.output_tokens
+    await bench.ask(messages, tools, choice, tokens=tokens)
 
 
-def _together(bench: Bench, calling: bool) -> int:
-    async def all_of_them() -> int:
-        turns = (_our_turn(bench, number, calling) for number in bench.numbers(PARALLEL))
-        return sum(await asyncio.gather(*turns))
-
-    return int(bench.run(all_of_them()))
+async def _together(bench: Bench, calling: bool) -> None:
+    await asyncio.gather(*(_our_turn(bench, number, calling) for number in bench.numbers(PARALLEL)))
 
 
-def _apart(bench: Bench, calling: bool) -> int:
-    return sum(bench.run(_our_turn(bench, number, calling)) for number in bench.numbers(PARALLEL))
+async def _apart(bench: Bench, calling: bool) -> None:
+    for number in bench.numbers(PARALLEL):
+        await _our_turn(bench, number, calling)
 
 
 def _library_turns(library: Library, numbers: Sequence[int], calling: bool) -> Took:
@@ -395,13 +389,11 @@ def _library_turns(library: Library, numbers: Sequence[int], calling: bool) -> T
     took = Took(0.0, 0, 0)
     for number in numbers:
         messages, tools = _opening(number, calling)
-        arguments: dict[str, object] = {
-            "messages": wire(messages),
-            "temperature": 0,
-            "max_tokens": CALL if calling else TEXT,
-        }
+        body = request_body(ModelRequest(messages, tools), "model", "max_tokens")
+        arguments: dict[str, object] = {"messages": body["messages"], "temperature": 0}
+        arguments["max_tokens"] = CALL if calling else TEXT
         if calling:  # of its ways to hold a call to its schema the one that keeps the model's own template
-            arguments["tools"] = [tool.openai_schema for tool in tools]
+            arguments["tools"] = body["tools"]
             arguments["tool_choice"] = {"type": "function", "function": {"name": request(number)[0].name}}
         answer, seconds = library.ask("create_chat_completion", **arguments)
         took += Took(seconds, answer["usage"]["completion_tokens"])
@@ -420,10 +412,10 @@ def _server_turns(server: Server, numbers: Sequence[int], calling: bool) -> int:
 def own_cost(bench: Bench) -> Iterator[Row]:
     """The share of the engine's thread that is not llama.cpp's."""
     for calling in (False, True):
-        _together(bench, calling)
+        bench.run(_together(bench, calling))
         before = bench.provider.statistics
         for _ in range(bench.runs):
-            _together(bench, calling)
+            bench.run(_together(bench, calling))
         after = bench.provider.statistics
         busy = after.busy_seconds - before.busy_seconds
         own = busy - (after.decode_seconds - before.decode_seconds)
@@ -436,35 +428,41 @@ def own_cost(bench: Bench) -> Iterator[Row]:
 
 
 def evaluated_twice(bench: Bench) -> Iterator[Row]:
-    """Four agents that take turns. A turn evaluates its prompt anew behind what it shares with any prompt before, or
-    with its own last one and what the model then wrote; what it evaluates of that was evaluated twice.
+    """Four agents that take turns. A turn has to evaluate what is behind the longest beginning that its prompt shares
+    with any before, or behind what the model wrote in the agent's last turn; what else it evaluates is the second time.
 
     That is strict: where a turn's text becomes other tokens than those that the model wrote, it counts too.
     """
-    agents = [first(n, request(n)[1]) for n in bench.numbers(4)]
+    agents = [first(request(number)[1]) for number in bench.numbers(4)]
+    last = [(0, 0)] * len(agents)  # of each agent: tokens of its last prompt, and of its last turn not evaluated
     seen: list[list[int]] = []
-    kept = [0] * len(agents)  # tokens of each agent's last prompt and turn that were evaluated
     before = bench.provider.statistics
     twice = 0
-    for turn in range(6):
+    for _ in range(6):
         for index, messages in enumerate(agents):
             prompt = bench.template.tokens(messages, TOOLS, taught=False)
-            known = max([kept[index], *(shared(prompt, other) for other in seen)])
-            evaluated = bench.provider.statistics.evaluated
+            known = max([_written_until(bench, prompt, *last[index]), *(shared(prompt, other) for other in seen)])
+            reused = bench.provider.statistics.reused
             calling = messages[-1].role == "user"
-            response = bench.run(bench.ask(messages, TOOLS, "required" if calling else "auto", tokens=CALL))
-            if seen:  # the instructions may be in memory from other measurements
-                twice += max(0, min(known, len(prompt) - 1) - response.usage.cached_tokens)
-            fresh = bench.provider.statistics.evaluated - evaluated
-            wrote = fresh - (response.usage.input_tokens - response.usage.cached_tokens)
-            kept[index] = 0 if response.problems else len(prompt) + wrote
+            choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
+            response = bench.run(bench.ask(messages, TOOLS, choice, tokens=tokens))
+            reused = bench.provider.statistics.reused - reused
+            if reused < min(known, len(prompt) - 1):
+                twice += min(known, len(prompt) - 1) - reused
+            last[index] = len(prompt), int(response.finish_reason == "length")
             seen.append(prompt)
-            messages += _going_on(response, bench.numbers(1)[0] if turn % 2 else 0)
+            messages += _going_on(response, bench.numbers(1)[0])
     after = bench.provider.statistics
     twice += after.reevaluated - before.reevaluated
     evaluated = after.evaluated - before.evaluated
     share = twice / evaluated
     yield Row("evaluated_twice", f"{share:.2%}: {twice} of {evaluated} tokens", goal="< 1 %", ok=share < 0.01)
+
+
+def _written_until(bench: Bench, prompt: Sequence[int], begun: int, missing: int) -> int:
+    """Where the turn ends that the model wrote last, behind the ``begun`` tokens of the prompt before."""
+    end_tokens = bench.template.model.end_tokens
+    return next((at for at in range(begun, len(prompt)) if prompt[at] in end_tokens), begun) - missing if begun else 0
 
 
 def _going_on(response: ModelResponse, number: int) -> list[Message]:
@@ -550,7 +548,7 @@ def opened(model: str, runs: int, quick: bool) -> Iterator[Bench]:
     )
     with asyncio.Runner() as runner:
         bench = Bench(provider, ChatTemplate.of(own, setup.chat_template), setup, runner, runs, quick)
-        bench.run(bench.ask(first(0, "Hello.")))
+        bench.run(bench.ask(first("Hello.")))
         yield bench
         bench.run(provider.close())
     own.close()
@@ -577,7 +575,9 @@ def main() -> None:
     rows: list[Row] = []
     with opened(chosen.model, chosen.runs, chosen.quick) as bench:
         load = os.getloadavg()[0]
-        print(f"{chosen.model}, {bench.setup.threads} threads, {chosen.runs} repetitions, load {load:.1f} at the start\n")
+        print(
+            f"{chosen.model}, {bench.setup.threads} threads, {chosen.runs} repetitions, load {load:.1f} at the start\n"
+        )
         print(f"{'':42}{'agentkit':42}{'peer':42}{'ratio':>6}  {'goal':18}ok")
         for name in chosen.only:
             for found in MEASUREMENTS[name](bench):
