@@ -324,9 +324,12 @@ def _server_turn(
     server: Server, messages: Sequence[Message], tools: Sequence[Tool[..., object]], *, calling: bool
 ) -> int:
     settings = ModelSettings(temperature=0.0, max_tokens=CALL if calling else TEXT)
-    asked = ModelRequest(messages, tools, "required" if calling else "auto", settings)
+    asked = ModelRequest(messages, tools, "none" if calling else "auto", settings)
     body = {**request_body(asked, "model", "max_tokens"), "stream": False, "cache_prompt": True}
     del body["stream_options"]
+    if calling:  # what it takes for "required" lets the model talk first, and a small one then never calls
+        schema = {"anyOf": [call_schema(tool) for tool in tools]}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
     answer = server.chat(body)
     return int(answer["usage"]["completion_tokens"])
 
@@ -578,13 +581,13 @@ def main() -> None:
         print(
             f"{chosen.model}, {bench.setup.threads} threads, {chosen.runs} repetitions, load {load:.1f} at the start\n"
         )
-        print(f"{'':42}{'agentkit':42}{'peer':42}{'ratio':>6}  {'goal':18}ok")
+        print(f"{'':40}{'agentkit':44}{'peer':44}{'ratio':>6}  {'goal':18}ok")
         for name in chosen.only:
             for found in MEASUREMENTS[name](bench):
                 rows.append(found)
                 ratio = f"{found.ratio:.2f}" if found.ratio else ""
                 ok = {True: "yes", False: "NO", None: ""}[found.ok]
-                print(f"{found.name:42}{found.ours:42}{found.peer:42}{ratio:>6}  {found.goal:18}{ok}", flush=True)
+                print(f"{found.name:40}{found.ours:44}{found.peer:44}{ratio:>6}  {found.goal:18}{ok}", flush=True)
     if chosen.json:
         packages = ("agentkit-framework", "llama-cpp-python", "llguidance", "xllamacpp")
         about = {"model": chosen.model, "runs": chosen.runs, "load": load, "threads": bench.setup.threads}
