@@ -1,36 +1,28 @@
-"""What answers a case: an agentkit provider, or what else runs the same GGUF file, each as its users get it.
-
-Run with a GGUF file as its argument this is llama.cpp's own server: it prints its URL, and serves until its standard
-input is closed.
-"""
+"""What answers a case: an agentkit provider, or what else runs the same GGUF file, each as its users get it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from _bfcl import Call, Case
+from _peers import Setup, llama_server
 
 from agentkit import ModelSettings
 from agentkit.messages import Message
 from agentkit.providers import resolve_model
+from agentkit.providers.llama_cpp.hardware import physical_cores
 
 MAX_TOKENS = 300
 """Of one turn. A call takes 20 to 100; a small model that has lost its way would write on for ever."""
 
 N_CTX = 8192  # the most that LlamaCppProvider takes by itself
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # as LlamaCppProvider
-REQUEST_TIMEOUT = 600.0  # seconds
+THREADS = physical_cores()  # as LlamaCppProvider
 
 
 @dataclass(frozen=True)
@@ -84,22 +76,11 @@ def _agentkit(model: str) -> Iterator[Engine]:
 @contextmanager
 def _llama_server(path: str) -> Iterator[Engine]:
     """llama.cpp's server with the model's own template (`--jinja`), over HTTP."""
-    with (
-        tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(
-            [sys.executable, __file__, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        url = next((line.strip() for line in process.stdout if line.startswith("http")), None)
-        if url is None:
-            log.seek(0)
-            sys.exit(f"llama.cpp's server did not start:\n{log.read()[-2000:]}")
+    with llama_server(Setup(path, N_CTX, n_gpu_layers=-1)) as server:
 
         def ask(case: Case, tool_choice: str) -> Turn:
             return _turn(
-                _post(
-                    f"{url}/v1/chat/completions",
+                server.chat(
                     {
                         "messages": list(case.messages),
                         "tools": case.tools,
@@ -107,14 +88,11 @@ def _llama_server(path: str) -> Iterator[Engine]:
                         "temperature": 0,
                         "max_tokens": MAX_TOKENS,
                         "cache_prompt": False,  # an answer must not depend on the case before
-                    },
+                    }
                 )
             )
 
-        try:
-            yield ask
-        finally:
-            process.kill()
+        yield ask
 
 
 @contextmanager
@@ -150,15 +128,6 @@ PEERS = {"llama-server": _llama_server, "llama-cpp-python": _llama_cpp_python}
 AUTO_ONLY = ("llama-cpp-python",)  # it asserts that a choice is auto, none or one function
 
 
-def _post(url: str, body: Mapping[str, object]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise RuntimeError(f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}") from error
-
-
 def _turn(completion: Any) -> Turn:
     """Structured calls only: text that looks like one is text."""
     message = completion["choices"][0]["message"]
@@ -171,25 +140,3 @@ def _read(arguments: str) -> object:
         return json.loads(arguments)
     except ValueError:
         return arguments
-
-
-def _serve(path: str) -> None:
-    import xllamacpp
-
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = path
-    parameters.n_ctx = N_CTX
-    parameters.n_parallel = 1
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREADS
-    parameters.port = 0  # any that is free
-    parameters.use_jinja = True
-    server = xllamacpp.Server(parameters)
-    print(server.listening_address, flush=True)
-    os.dup2(
-        sys.stderr.fileno(), sys.stdout.fileno()
-    )  # nobody reads further there: a log that fills the pipe would block
-    sys.stdin.read()
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])
