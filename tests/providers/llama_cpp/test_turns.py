@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 
 from agentkit import ModelSettings, tool
 from agentkit.errors import ConfigError
@@ -34,7 +36,7 @@ PERSON = {
 
 
 @tool
-def order(item: str, count: int, express: bool) -> str:
+def order(item: Annotated[str, Field(max_length=12)], count: int, express: bool) -> str:
     """Order something."""
     return ""
 
@@ -50,10 +52,12 @@ class TestReasoning:
 
     def test_a_required_call_comes_after_it(self) -> None:
         provider = LlamaCppProvider("smollm2", n_ctx=1024, chat_template=THINKING, reasoning_budget=8)
-        response = asyncio.run(provider.complete("Order 3 hammers.", tools=[order], tool_choice="required"))
-        assert response.reasoning
-        assert [call.name for call in response.calls] == ["order"]
-        assert response.problems == []
+        settings = ModelSettings(max_tokens=120)
+        response = asyncio.run(
+            provider.complete("Order 3 hammers.", tools=[order], tool_choice="required", settings=settings)
+        )
+        assert response.text == ""  # it may reason, but not answer
+        assert {call.name for call in response.calls} == {"order"}
 
     def test_a_templates_own_switch(self) -> None:
         provider = LlamaCppProvider(
