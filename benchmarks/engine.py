@@ -425,10 +425,10 @@ def own_cost(bench: Bench) -> Iterator[Row]:
     """The share of the engine's thread that is not llama.cpp's."""
     for calling in (False, True):
         bench.run(_together(bench, calling))
-        before = bench.provider.statistics
+        before = bench.settled()
         for _ in range(bench.runs):
             bench.run(_together(bench, calling))
-        after = bench.provider.statistics
+        after = bench.settled()
         busy = after.busy_seconds - before.busy_seconds
         own = busy - (after.decode_seconds - before.decode_seconds)
         per_step = own / (after.steps - before.steps)
