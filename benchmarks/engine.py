@@ -51,6 +51,7 @@ from agentkit.providers._chat_completions import request_body
 from agentkit.providers.base import ModelRequest, ResponseBuilder
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
+from agentkit.providers.llama_cpp.engine import Statistics
 from agentkit.providers.llama_cpp.model import LlamaModel
 
 T = TypeVar("T")
@@ -147,6 +148,14 @@ class Bench:
         seconds = time.perf_counter() - begun
         after = self.provider.statistics
         return Took(seconds, after.sampled + after.forced - before.sampled - before.forced, turns), returned
+
+    def settled(self) -> Statistics:
+        """What the engine has done, once it does nothing any more: a turn that was left may still be in a step."""
+        while True:
+            before = self.provider.statistics
+            time.sleep(0.1)
+            if self.provider.statistics == before:
+                return before
 
     async def ask(
         self,
@@ -416,10 +425,10 @@ def own_cost(bench: Bench) -> Iterator[Row]:
     """The share of the engine's thread that is not llama.cpp's."""
     for calling in (False, True):
         bench.run(_together(bench, calling))
-        before = bench.provider.statistics
+        before = bench.settled()
         for _ in range(bench.runs):
             bench.run(_together(bench, calling))
-        after = bench.provider.statistics
+        after = bench.settled()
         busy = after.busy_seconds - before.busy_seconds
         own = busy - (after.decode_seconds - before.decode_seconds)
         per_step = own / (after.steps - before.steps)
@@ -437,7 +446,7 @@ def evaluated_twice(bench: Bench) -> Iterator[Row]:
     That is strict: where a turn's text becomes other tokens than those that the model wrote, it counts too.
     """
     agents = [first(request(number)[1]) for number in bench.numbers(4)]
-    last = [(0, 0)] * len(agents)  # of each agent: tokens of its last prompt, and of its last turn not evaluated
+    last = [(0, 0)] * len(agents)  # of each agent: tokens of its last prompt, and of its last turn that were evaluated
     seen: list[list[int]] = []
     before = bench.provider.statistics
     twice = 0
@@ -445,14 +454,14 @@ def evaluated_twice(bench: Bench) -> Iterator[Row]:
         for index, messages in enumerate(agents):
             prompt = bench.template.tokens(messages, TOOLS, taught=False)
             known = max([_written_until(bench, prompt, *last[index]), *(shared(prompt, other) for other in seen)])
-            reused = bench.provider.statistics.reused
+            start = bench.settled()
             calling = messages[-1].role == "user"
             choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
             response = bench.run(bench.ask(messages, TOOLS, choice, tokens=tokens))
-            reused = bench.provider.statistics.reused - reused
-            if reused < min(known, len(prompt) - 1):
-                twice += min(known, len(prompt) - 1) - reused
-            last[index] = len(prompt), int(response.finish_reason == "length")
+            end = bench.settled()
+            reused = end.reused - start.reused
+            twice += max(0, min(known, len(prompt) - 1) - reused)
+            last[index] = len(prompt), end.evaluated - start.evaluated - (len(prompt) - reused)
             seen.append(prompt)
             messages += _going_on(response, bench.numbers(1)[0])
     after = bench.provider.statistics
@@ -462,10 +471,12 @@ def evaluated_twice(bench: Bench) -> Iterator[Row]:
     yield Row("evaluated_twice", f"{share:.2%}: {twice} of {evaluated} tokens", goal="< 1 %", ok=share < 0.01)
 
 
-def _written_until(bench: Bench, prompt: Sequence[int], begun: int, missing: int) -> int:
-    """Where the turn ends that the model wrote last, behind the ``begun`` tokens of the prompt before."""
+def _written_until(bench: Bench, prompt: Sequence[int], begun: int, evaluated: int) -> int:
+    """Where the turn ends that the model wrote behind the ``begun`` tokens of the prompt before, as far as it was
+    evaluated: what a grammar forces at a turn's end never is."""
     end_tokens = bench.template.model.end_tokens
-    return next((at for at in range(begun, len(prompt)) if prompt[at] in end_tokens), begun) - missing if begun else 0
+    end = next((at for at in range(begun, len(prompt)) if prompt[at] in end_tokens), begun)
+    return min(end, begun + evaluated) if begun else 0
 
 
 def _going_on(response: ModelResponse, number: int) -> list[Message]:
