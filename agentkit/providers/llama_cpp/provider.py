@@ -218,8 +218,10 @@ def _plan(
     prompt = template.tokens(request.messages, tools, taught=native is None)
     dialect = native or TAUGHT
     asked = request.messages[-1] if request.messages else None
-    unsure = verdict == "call" or (native is None and choice != "auto")  # a model that does not know when to stop
-    further = FurtherCalls(asked.text) if tools and unsure and asked and asked.role == "user" else None
+    is_request = bool(tools) and asked is not None and asked.role == "user"
+    # Where the model does not decide that it calls, it does not know when to stop either.
+    further = FurtherCalls(asked.text) if is_request and asked and choice != "auto" else None
+    unsure = native is None or verdict == "call"
     grammar = call_grammar(
         tools,
         choice,
@@ -230,7 +232,7 @@ def _plan(
         reasoning=_reasoning(template.source, _tail(engine, prompt), reasoning_budget),
         answer=request.output_schema,
     )
-    unmentioned = Unmentioned(asked.text) if further and asked else None
+    unmentioned = Unmentioned(asked.text) if further and unsure and asked else None
     sampler = Sampler(engine.model, request.settings, grammar, unmentioned)
     stable = 0
     if engine.keeps_prefixes:

@@ -36,7 +36,7 @@ PERSON = {
 
 
 @tool
-def order(item: Annotated[str, Field(max_length=12)], count: int, express: bool) -> str:
+def order(item: Annotated[str, Field(max_length=12)], count: Annotated[int, Field(ge=1, le=99)], express: bool) -> str:
     """Order something."""
     return ""
 
@@ -52,7 +52,7 @@ class TestReasoning:
 
     def test_a_required_call_comes_after_it(self) -> None:
         provider = LlamaCppProvider("smollm2", n_ctx=1024, chat_template=THINKING, reasoning_budget=8)
-        settings = ModelSettings(max_tokens=120)
+        settings = ModelSettings(max_tokens=200)
         response = asyncio.run(
             provider.complete("Order 3 hammers.", tools=[order], tool_choice="required", settings=settings)
         )
