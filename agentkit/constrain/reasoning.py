@@ -13,6 +13,9 @@ __all__ = ["ReasoningMarks"]
 _CHARACTERS: Final = 4
 """Characters that count as a token where tokens cannot be counted."""
 
+_BEGINNINGS: Final = 4
+"""Beginnings of the closing mark that may stand side by side."""
+
 
 @dataclass(frozen=True)
 class ReasoningMarks:
@@ -56,6 +59,7 @@ def _text_without(word: str, most: str) -> str:
     """
     begun = [escaped(word[:length]) for length in range(1, len(word))]
     ended = [f"{escaped(word[:length])}[^{escaped(word[0])}{escaped(word[length])}]" for length in range(1, len(word))]
-    begins = f"({'|'.join(begun)})*" if begun else ""
+    # Bounded too: a model that is cut short would write nothing but beginnings for ever.
+    begins = f"({'|'.join(begun)}){{0,{_BEGINNINGS}}}" if begun else ""
     ends = f"|{begins}({'|'.join(ended)})" if ended else ""
     return f"([^{escaped(word[0])}]{ends}){most}{begins}"
