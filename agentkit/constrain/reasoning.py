@@ -10,6 +10,8 @@ from agentkit.constrain.lark import Specials, escaped, quoted
 
 __all__ = ["ReasoningMarks"]
 
+_KNOWN: Final = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+
 _CHARACTERS: Final = 4
 """Characters that count as a token where tokens cannot be counted."""
 
@@ -33,6 +35,21 @@ class ReasoningMarks:
     close: str = "</think>"
     opened: bool = False
     budget: int | None = None
+
+    @classmethod
+    def of(cls, template: str, prompt_end: str, budget: int | None = None) -> ReasoningMarks | None:
+        """How a model reasons in a turn; None if its chat template knows no such marks, or the prompt has closed them.
+
+        Args:
+            template: the template's source.
+            prompt_end: the last characters of the prompt: it may have opened the reasoning, or closed it.
+        """
+        for open, close in _KNOWN:
+            if open in template or close in template:
+                if prompt_end.rstrip().endswith(close):
+                    return None
+                return cls(open, close, opened=prompt_end.rfind(open) > prompt_end.rfind(close), budget=budget)
+        return None
 
 
 def thought(marks: ReasoningMarks, vocabulary: Mapping[str, int], barred: set[int]) -> dict[str, str]:

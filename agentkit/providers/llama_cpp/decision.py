@@ -1,18 +1,19 @@
 """Whether a request needs a tool, for models that cannot be relied on to say so themselves.
 
-A model that was trained on tools opens a call where one is needed, and is left to it. One that was not, and a small one
-that opens none even where a call is plainly asked for, is asked something that every language model knows: how likely
-the request's words are. Behind the offered tools the words of a request for one of them are likelier than behind
-unrelated tools, and those of any other request are not. Format, examples and wording are the same on both sides and
-cancel out. Only the few words that gain most count: over all of them the sum grows with the request's length, which
-says nothing of what is asked. To this is added, at half its weight, by how much the request makes a call the next thing
-to write, against a request without content.
+A model that was trained on tools opens a call where one is needed, and one that reasons thinks about it: they are
+left to it. One that was not, and a small one that opens none even where a call is plainly asked for, is asked
+something that every language model knows: how likely the request's words are. Behind the offered tools the words of a
+request for one of them are likelier than behind unrelated tools, and those of any other request are not. Format,
+examples and wording are the same on both sides and cancel out. Only the few words that gain most count: over all of
+them the sum grows with the request's length, which says nothing of what is asked. To this is added, at half its
+weight, by how much the request makes a call the next thing to write, against a request without content.
 
 It costs the evaluation of the request behind the unrelated tools, which are kept; the rest is evaluated anyway.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from array import array
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from agentkit.constrain import ReasoningMarks
 from agentkit.messages import Message, ToolCall
 from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest
@@ -87,7 +89,7 @@ class _Tools:
     """What is known of a set of tools behind a system message.
 
     Attributes:
-        opened: the model opens a call where the first of them is plainly asked for.
+        opened: the model opens a call where the first of them is plainly asked for, or thinks before it does.
         opening: log-odds that a call is the next thing to write where nothing is asked.
     """
 
@@ -150,7 +152,7 @@ class Decider:
         known = self._known.get(key)
         if known is None:
             opened = self._native is not None and await self._opens(system, tools, look)
-            nothing = await look(self._tokens(system, Message("user", _CONTENT_FREE), tools), range(0))
+            nothing = await look(await self._tokens(system, Message("user", _CONTENT_FREE), tools), range(0))
             known = self._known[key] = _Tools(opened, self._log_odds(nothing))
             for oldest in list(self._known)[:-_KEPT]:
                 del self._known[oldest]
@@ -158,13 +160,15 @@ class Decider:
 
     async def _opens(self, system: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> bool:
         ((_, example),) = made_up_examples([tools[0].openai_schema])
-        predicted = await look(self._tokens(system, Message("user", example.request), tools), range(0))
-        return bool(predicted.next.argmax() == self._opening)
+        prompt = await self._tokens(system, Message("user", example.request), tools)
+        if ReasoningMarks.of(self._template.source, self._template.model.end_of(prompt)):
+            return True  # it thinks before it decides, and what comes first tells nothing
+        return bool((await look(prompt, range(0))).next.argmax() == self._opening)
 
     async def _read(self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool], look: Look) -> Predicted:
         """The model reads the request behind these tools."""
-        prompt = array("i", self._tokens(system, asked, tools))
-        other = array("i", self._tokens(system, Message("user", "?"), tools))
+        prompt = array("i", await self._tokens(system, asked, tools))
+        other = array("i", await self._tokens(system, Message("user", "?"), tools))
         begin = shared_length(prompt, other)
         end = len(prompt) - shared_length(prompt[::-1], other[::-1])
         # The first token tells how the text before it ends more than what is asked.
@@ -178,5 +182,6 @@ class Decider:
         chance = min(max(chance, 1e-9), 1 - 1e-6)
         return math.log(chance) - math.log1p(-chance)
 
-    def _tokens(self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
-        return self._template.tokens([*system, asked], tools, taught=self._native is None)
+    async def _tokens(self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
+        # A long prompt takes a while to render, and the event loop is other people's too.
+        return await asyncio.to_thread(self._template.tokens, [*system, asked], tools, taught=self._native is None)

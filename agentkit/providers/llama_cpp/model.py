@@ -10,7 +10,7 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 __all__ = ["LlamaModel", "begin_log", "check_gguf", "import_llama_cpp", "last_log"]
+
+_END: Final = 32
+"""Tokens of a prompt's end that are looked at."""
 
 _MARKER: Final = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 
@@ -199,6 +202,10 @@ class LlamaModel:
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
+
+    def end_of(self, prompt: Sequence[int]) -> str:
+        """The end of a prompt, as text: a template may have opened the model's reasoning in it."""
+        return b"".join(map(self.piece, prompt[-_END:])).decode(errors="replace")
 
     def close(self) -> None:
         """Free the memory. Contexts must be closed first."""

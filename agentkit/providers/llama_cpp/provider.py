@@ -48,11 +48,6 @@ from agentkit.tool import AnyTool
 
 __all__ = ["LlamaCppProvider"]
 
-_PROMPT_TAIL: Final = 32
-"""Tokens."""
-
-_REASONING: Final = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
-
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn."""
 
@@ -144,7 +139,9 @@ class LlamaCppProvider(Provider):
         verdict = await self._decider.decide(request, partial(_look, engine))
         plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
         tools = plan.tools
-        parser = StreamParser(tools=tools, dialect=plan.dialect if tools else None, prompt=_tail(engine, plan.prompt))
+        parser = StreamParser(
+            tools=tools, dialect=plan.dialect if tools else None, prompt=engine.model.end_of(plan.prompt)
+        )
         text = _TextStream((*request.settings.stop, *template.stop))
         written = 0
         finished: Finished | None = None
@@ -217,11 +214,11 @@ def _plan(
     native = _native_dialect(template.source)
     prompt = template.tokens(request.messages, tools, taught=native is None)
     dialect = native or TAUGHT
-    asked = request.messages[-1] if request.messages else None
-    is_request = bool(tools) and asked is not None and asked.role == "user"
+    last = request.messages[-1] if request.messages else None
+    asked = last.text if tools and last is not None and last.role == "user" else ""
     # Where the model does not decide that it calls, it does not know when to stop either.
-    further = FurtherCalls(asked.text) if is_request and asked and choice != "auto" else None
-    unsure = native is None or verdict == "call"
+    further = FurtherCalls(asked) if asked and choice != "auto" else None
+    unmentioned = Unmentioned(asked) if further and (native is None or verdict == "call") else None
     grammar = call_grammar(
         tools,
         choice,
@@ -229,10 +226,9 @@ def _plan(
         engine.model.special_tokens,
         engine.model.end_tokens,
         max_calls=MAX_PARALLEL_CALLS if native or further else 1,
-        reasoning=_reasoning(template.source, _tail(engine, prompt), reasoning_budget),
+        reasoning=ReasoningMarks.of(template.source, engine.model.end_of(prompt), reasoning_budget),
         answer=request.output_schema,
     )
-    unmentioned = Unmentioned(asked.text) if further and unsure and asked else None
     sampler = Sampler(engine.model, request.settings, grammar, unmentioned)
     stable = 0
     if engine.keeps_prefixes:
@@ -315,21 +311,6 @@ class _TextStream:
 def _overlap(text: str, string: str) -> int:
     """The length of the longest end of the text that begins the string."""
     return next((n for n in range(min(len(text), len(string) - 1), 0, -1) if text.endswith(string[:n])), 0)
-
-
-def _tail(engine: Engine, prompt: Sequence[int]) -> str:
-    """The end of the prompt: a template may have opened the model's reasoning in it."""
-    return b"".join(map(engine.model.piece, prompt[-_PROMPT_TAIL:])).decode(errors="replace")
-
-
-def _reasoning(template: str, tail: str, budget: int | None) -> ReasoningMarks | None:
-    """How the model reasons in this turn, if its template knows such marks and the prompt has not closed them."""
-    for open, close in _REASONING:
-        if open in template or close in template:
-            if tail.rstrip().endswith(close):
-                return None
-            return ReasoningMarks(open, close, opened=tail.rfind(open) > tail.rfind(close), budget=budget)
-    return None
 
 
 @lru_cache(maxsize=16)

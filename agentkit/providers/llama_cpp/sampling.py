@@ -47,7 +47,6 @@ class Sampler:
 
         self._model = model
         self._unmentioned = unmentioned
-
         self._temperature = settings.temperature or 0.0
         self._top_p = 1.0 if settings.top_p is None else settings.top_p
         self._random = np.random.default_rng(settings.seed)

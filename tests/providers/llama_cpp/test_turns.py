@@ -59,6 +59,18 @@ class TestReasoning:
         assert response.text == ""  # it may reason, but not answer
         assert {call.name for call in response.calls} == {"order"}
 
+    def test_a_model_that_reasons_decides_for_itself_whether_to_call(self) -> None:
+        """A greeting needs no tool, but it is shown them all the same."""
+        provider = LlamaCppProvider("smollm2", n_ctx=1024, chat_template=TAGS.replace(CHATML, THINKING))
+        brief = ModelSettings(max_tokens=2)
+        inputs = [
+            asyncio.run(
+                provider.complete("Hello!", tools=[order], tool_choice=choice, settings=brief)
+            ).usage.input_tokens
+            for choice in ("auto", "required", "none")
+        ]
+        assert inputs[0] == inputs[1] > inputs[2]
+
     def test_a_templates_own_switch(self) -> None:
         provider = LlamaCppProvider(
             "smollm2", n_ctx=512, chat_template=THINKING, template_variables={"think": False}, reasoning_budget=8
