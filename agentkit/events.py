@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agentkit.limits import StopReason
-from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolResult, Usage
+from agentkit.messages import FinishReason, JsonObject, Message, ModelResponse, Problem, ToolCall, ToolResult, Usage
 
 __all__ = [
     "Event",
@@ -17,6 +17,7 @@ __all__ = [
     "ModelFinished",
     "ProblemFound",
     "ReasoningDelta",
+    "ReasoningEnd",
     "RunFinished",
     "RunResult",
     "StepFinished",
@@ -41,6 +42,13 @@ class ReasoningDelta:
     """More of the model's reasoning."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningEnd:
+    """A piece of reasoning is complete, and its provider wants ``state`` back (see `ReasoningPart`)."""
+
+    state: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,14 @@ class ModelFinished:
 
 
 ModelEvent: TypeAlias = (
-    TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | ToolCallEnd | ProblemFound | ModelFinished
+    TextDelta
+    | ReasoningDelta
+    | ReasoningEnd
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCallEnd
+    | ProblemFound
+    | ModelFinished
 )
 
 
@@ -135,6 +150,7 @@ class RunFinished:
 Event: TypeAlias = (
     TextDelta
     | ReasoningDelta
+    | ReasoningEnd
     | ToolCallStart
     | ToolCallDelta
     | ToolCallEnd

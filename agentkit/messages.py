@@ -62,9 +62,14 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningPart:
-    """What the model thought before it answered; not part of the answer."""
+    """What the model thought before it answered; not part of the answer.
+
+    ``state`` is what its provider wants to see again with the next request, as it gave it (a signature, an encrypted
+    item); ``text`` may be empty then. Each provider sends back its own and leaves others' out.
+    """
 
     text: str
+    state: JsonObject = field(default_factory=dict)
     kind: Literal["reasoning"] = "reasoning"
 
 
@@ -96,12 +101,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered, as the model reads it. ``error`` says which kind of failure it was, if it was one."""
+    """What a tool answered, as the model reads it. ``error`` says which kind of failure it was, if it was one;
+    ``images`` are shown to models that see."""
 
     call_id: str
     name: str
     content: str
     error: ToolErrorKind | None = None
+    images: tuple[ImagePart, ...] = ()
     kind: Literal["tool_result"] = "tool_result"
 
 
@@ -168,13 +175,15 @@ class Problem:
 class Usage:
     """Tokens, as the provider counted them.
 
-    ``cached_tokens`` are part of the input, ``reasoning_tokens`` of the output.
+    ``cached_tokens`` are part of the input, ``reasoning_tokens`` of the output. ``cost`` is in US dollars, 0 where the
+    provider names no price.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -182,6 +191,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+            self.cost + other.cost,
         )
 
     @property

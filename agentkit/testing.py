@@ -17,6 +17,7 @@ from agentkit.events import (
     ModelFinished,
     ProblemFound,
     ReasoningDelta,
+    ReasoningEnd,
     TextDelta,
     ToolCallDelta,
     ToolCallEnd,
@@ -83,6 +84,8 @@ def _events(part: Part, call_id: str) -> Iterable[ModelEvent]:
         yield from map(TextDelta, re.findall(r"\s*\S+\s*|\s+", part.text))
     elif isinstance(part, ReasoningPart):
         yield from map(ReasoningDelta, re.findall(r"\s*\S+\s*|\s+", part.text))
+        if part.state:
+            yield ReasoningEnd(part.state)
     elif isinstance(part, ToolCall):
         call = part if part.id else replace(part, id=call_id)
         yield ToolCallStart(call.name, call.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentkit import Agent, Message, ToolCall
-from agentkit.messages import ImagePart, ModelResponse, Problem
+from agentkit.messages import ImagePart, ModelResponse, Problem, ReasoningPart, TextPart
 from agentkit.providers.base import ModelRequest
 from agentkit.testing import ScriptedProvider
 
@@ -61,3 +61,13 @@ def test_steps_of_every_kind() -> None:
 def test_a_model_cannot_say_an_image() -> None:
     with pytest.raises(TypeError, match="ImagePart"):
         Agent(ScriptedProvider([ImagePart(b"x")])).run_sync("hi")
+
+
+def test_reasoning_keeps_what_its_provider_wants_back() -> None:
+    thoughts = [
+        ReasoningPart("hm, well", {"signature": "s1"}),
+        ReasoningPart("", {"item": "opaque"}),
+        ReasoningPart("so"),
+    ]
+    result = Agent(ScriptedProvider([[*thoughts, TextPart("yes")]])).run_sync("?")
+    assert list(result.messages[-1].content) == [*thoughts, TextPart("yes")]

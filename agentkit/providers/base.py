@@ -12,6 +12,7 @@ from agentkit.events import (
     ModelFinished,
     ProblemFound,
     ReasoningDelta,
+    ReasoningEnd,
     TextDelta,
     ToolCallEnd,
 )
@@ -113,6 +114,10 @@ class ResponseBuilder:
             self._collect(TextPart, event.text)
         elif isinstance(event, ReasoningDelta):
             self._collect(ReasoningPart, event.text)
+        elif isinstance(event, ReasoningEnd):
+            self._collect(ReasoningPart, "")
+            self._parts.append(ReasoningPart("".join(self._run), event.state))
+            self._run.clear()
         elif isinstance(event, ToolCallEnd):
             self._flush()
             self._parts.append(event.call)
