@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,10 +37,11 @@ from agentkit.parsing.calls import RawCall, ToolBox
 from agentkit.parsing.fit import plain
 from agentkit.parsing.literals import strict_json
 from agentkit.parsing.repair import read_json
+from agentkit.providers._sse import as_count, as_object
 from agentkit.providers.base import ModelRequest
 from agentkit.tool import AnyTool
 
-__all__ = ["Payloads", "Turn", "load_chunk", "overflow", "request_body", "server_message"]
+__all__ = ["FINISH_REASONS", "Turn", "first_choice", "read_usage", "request_body"]
 
 
 # ── a conversation → the request's JSON ──────────────────────────────────────────────────────────────────────────────
@@ -133,60 +133,6 @@ def _image_url(image: ImagePart) -> str:
 # ── the answer's bytes → events ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Payloads:
-    """Bytes, cut anywhere, → the data of each event (the HTML standard, 9.2.6). The answer of a server that does not
-    stream, which begins with a brace as no event can, is one payload."""
-
-    def __init__(self) -> None:
-        self.found = False
-        self._whole = False
-        self._partial: list[bytes] = []  # of a line whose end has not come; of the body, if it is one payload
-        self._data: list[str] = []  # of the event whose end has not come
-
-    def feed(self, data: bytes) -> Iterator[str]:
-        """Take the next bytes."""
-        if not self.found and not self._partial and data.lstrip().startswith(b"{"):
-            self.found = self._whole = True
-        if self._whole or (b"\n" not in data and b"\r" not in data):
-            self._partial.append(data)
-            return
-        lines = b"".join([*self._partial, data]).splitlines(keepends=True)
-        # A carriage return at the very end may be half of a line end.
-        self._partial = [] if lines[-1].endswith(b"\n") else [lines.pop()]
-        for line in lines:
-            yield from self._line(line)
-
-    def finish(self) -> Iterator[str]:
-        """What a body that just ends leaves behind."""
-        rest = b"".join(self._partial)
-        if self._whole:
-            yield rest.decode(errors="replace")
-        else:
-            for line in [*rest.splitlines(), b""]:
-                yield from self._line(line)
-
-    def _line(self, line: bytes) -> Iterator[str]:
-        line = line.rstrip(b"\r\n")
-        if line.startswith((b"data:", b"error:")):  # older llama.cpp servers report errors in a field of that name
-            self.found = True
-            self._data.append(line.partition(b":")[2].decode(errors="replace").strip())
-        elif not line and self._data:
-            payload = "\n".join(self._data)
-            self._data = []
-            if payload:
-                yield payload
-
-
-def load_chunk(payload: str, server: str) -> JsonObject:
-    try:
-        chunk = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ProviderProtocolError(f"{server} sent broken JSON ({error}): {payload[:200]!r}") from error
-    if not isinstance(chunk, dict):
-        raise ProviderProtocolError(f"{server} sent {payload[:200]!r} where a chunk, a JSON object, was due")
-    return chunk
-
-
 @dataclass(slots=True)
 class _Call:
     """A tool call that is being received."""
@@ -227,12 +173,12 @@ class Turn:
     def feed(self, chunk: JsonObject) -> Iterator[ModelEvent]:
         """Take the next chunk."""
         if isinstance(usage := chunk.get("usage"), dict):
-            self._usage = _usage(usage)
-        choice = _first_choice(chunk)
+            self._usage = read_usage(usage)
+        choice = first_choice(chunk)
         if choice is None:  # the chunk with the usage has none
             return
         self._any_choice = True
-        delta = _object(choice.get("delta") or choice.get("message"))  # `message`: the server does not stream
+        delta = as_object(choice.get("delta") or choice.get("message"))  # `message`: the server does not stream
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             yield ReasoningDelta(clean_text(reasoning))
@@ -244,7 +190,7 @@ class Turn:
             yield TextDelta(clean_text(refusal))
         if calls := delta.get("tool_calls"):
             for call in calls if isinstance(calls, list) else [calls]:
-                yield from self._feed_call(_object(call))
+                yield from self._feed_call(as_object(call))
         elif legacy := delta.get("function_call"):
             yield from self._feed_call({"index": 0, "function": legacy})
         if finish := choice.get("finish_reason"):
@@ -263,7 +209,7 @@ class Turn:
             raise ProviderConnectionError(f"{self._server} ended its answer without a finish_reason: it is not whole")
         if self._half:
             yield from self._read_text("\ufffd")
-        reason = _FINISH_REASONS.get(self._finish, "stop")
+        reason = FINISH_REASONS.get(self._finish, "stop")
         if self._text:
             yield from self._sorted(self._text.finish(truncated=reason == "length"))
         for call in self._calls:
@@ -298,7 +244,7 @@ class Turn:
         return clean_text(text)
 
     def _feed_call(self, delta: JsonObject) -> Iterator[ModelEvent]:
-        function = _object(delta.get("function"))
+        function = as_object(delta.get("function"))
         name, arguments = function.get("name"), function.get("arguments")
         name = clean_text(name) if isinstance(name, str) else ""
         if arguments is None:
@@ -413,7 +359,7 @@ def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
 
 
-_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
@@ -426,7 +372,7 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
 """Any other one is a server's own word for an end, ``eos`` for example."""
 
 
-def _first_choice(chunk: JsonObject) -> JsonObject | None:
+def first_choice(chunk: JsonObject) -> JsonObject | None:
     choices = chunk.get("choices")
     if isinstance(choices, list):
         for choice in choices:
@@ -435,51 +381,20 @@ def _first_choice(chunk: JsonObject) -> JsonObject | None:
     return None
 
 
-def _object(value: object) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
 def _flat(content: object) -> str:
     """Content that is a string, or a list of text parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    return "".join(text for part in parts if isinstance(text := _object(part).get("text"), str))
+    return "".join(text for part in parts if isinstance(text := as_object(part).get("text"), str))
 
 
-def _usage(usage: JsonObject) -> Usage:
-    prompt, completion = _object(usage.get("prompt_tokens_details")), _object(usage.get("completion_tokens_details"))
+def read_usage(usage: JsonObject) -> Usage:
+    prompt = as_object(usage.get("prompt_tokens_details"))
+    completion = as_object(usage.get("completion_tokens_details"))
     return Usage(
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-        _count(prompt.get("cached_tokens")),
-        _count(completion.get("reasoning_tokens")),
+        as_count(usage.get("prompt_tokens")),
+        as_count(usage.get("completion_tokens")),
+        as_count(prompt.get("cached_tokens")),
+        as_count(completion.get("reasoning_tokens")),
     )
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def server_message(body: object) -> str:
-    """A server's own words, in the places where servers put them."""
-    if isinstance(body, dict):
-        for key in ("message", "error", "detail", "error_description"):
-            if body.get(key):
-                return server_message(body[key])
-        return json.dumps(body)
-    if isinstance(body, str) and "<html" in body.lower():
-        return re.sub(r"<[^>]*>", " ", body)
-    return "" if body is None else str(body)
-
-
-def overflow(body: object, said: str) -> tuple[int, int] | None:
-    """(tokens, limit) if a server says that the prompt is too long: OpenAI, vLLM, llama.cpp; 0 for what it leaves
-    out."""
-    details = _object(body)
-    codes = ("context_length_exceeded", "exceed_context_size_error")
-    known = details.get("code") in codes or details.get("type") in codes
-    if not known and not re.search(r"maximum context length|exceeds? the available context size", said):
-        return None
-    limit, tokens, *_ = [*map(int, re.findall(r"(\d+) (?:\w+ )?tokens", said)), 0, 0]
-    return _count(details.get("n_prompt_tokens")) or tokens, _count(details.get("n_ctx")) or limit

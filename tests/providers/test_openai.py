@@ -1131,7 +1131,7 @@ def test_cancelling_between_attempts() -> None:
 
 
 def test_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.providers.openai._MAX_ANSWER", 1_000_000)
+    monkeypatch.setattr("agentkit.providers._openai_server._MAX_ANSWER", 1_000_000)
 
     def answer(exchange: Exchange) -> None:
         begin_sse(exchange)
