@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from agentkit.errors import DuplicateToolError, ProviderProtocolError
 from agentkit.events import (
@@ -30,7 +31,10 @@ from agentkit.messages import (
 )
 from agentkit.tool import AnyTool, as_tool, check_choice
 
-__all__ = ["ModelRequest", "Provider", "ResponseBuilder", "tools_by_name"]
+__all__ = ["ModelRequest", "OutputMode", "Provider", "ResponseBuilder", "tools_by_name"]
+
+OutputMode: TypeAlias = Literal["native", "tool", "prompt"]
+"""How an answer of a type is best asked for: by ``output_schema``; as the arguments of a tool; in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,13 @@ class Provider(ABC):
         async for event in self.stream(request):
             builder.add(event)
         return builder.response()
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """How to ask for an answer of a type in a request that offers tools, or offers none. It may ask the server.
+
+        ``prompt`` unless a provider says otherwise: it works with every model.
+        """
+        return "prompt"
 
     async def close(self) -> None:  # noqa: B027 - most providers hold nothing to release
         """Release connections or memory. The provider must not be used after."""

@@ -22,7 +22,7 @@ from agentkit.limits import ModelSettings
 from agentkit.messages import JsonValue, Message, Usage
 from agentkit.parsing import StreamParser, dialect_for
 from agentkit.parsing.dialects.base import Dialect
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.context import CacheType
@@ -170,6 +170,10 @@ class LlamaCppProvider(Provider):
     def count_tokens(self, text: str) -> int:
         """How many tokens a text is for this model. Loads it if need be."""
         return len(self._load()[0].model.tokenize(text, special=False))
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """``native``: the decoder can write nothing but calls of the tools, or an answer of the type."""
+        return "native"
 
     async def close(self) -> None:
         """Let go of the model: it is freed when no other provider shares it."""
