@@ -62,7 +62,11 @@ class Run:
         """What the model is sent next."""
         self._steps += 1
         return ModelRequest(
-            [*self._instructions, *self._messages], list(self.tools.values()), self._tool_choice, self._settings
+            [*self._instructions, *self._messages],
+            list(self.tools.values()),
+            self._tool_choice,
+            self._settings,
+            deadline=self.deadline,
         )
 
     def add_response(self, response: ModelResponse) -> None:

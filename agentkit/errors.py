@@ -13,6 +13,8 @@
     │   │   └── ProviderTimeoutError    the server was silent for too long
     │   ├── ProviderStatusError       the server answered with an HTTP error
     │   ├── ProviderProtocolError     the server answered something that its protocol does not allow
+    │   ├── ProviderUnavailableError  it was not asked: a limit of ours, or it failed too often lately
+    │   ├── FallbackError             every model of a FallbackProvider failed
     │   ├── UnsupportedInputError     this provider cannot take such input, an image for example
     │   ├── ContextOverflowError      the prompt does not fit the model's context
     │   └── ModelLoadError            a local model file that cannot be loaded
@@ -45,6 +47,7 @@ __all__ = [
     "DiskSpaceError",
     "DownloadError",
     "DuplicateToolError",
+    "FallbackError",
     "InvalidArgumentsError",
     "MissingExtraError",
     "ModelAccessError",
@@ -55,6 +58,7 @@ __all__ = [
     "ProviderProtocolError",
     "ProviderStatusError",
     "ProviderTimeoutError",
+    "ProviderUnavailableError",
     "ToolDefinitionError",
     "ToolError",
     "UnknownModelError",
@@ -134,6 +138,26 @@ class ProviderStatusError(ProviderError):
 
 class ProviderProtocolError(ProviderError):
     """The server's answer is not what its protocol allows: broken JSON, no end, no choices."""
+
+
+class ProviderUnavailableError(ProviderError):
+    """The model was not asked: a rate limit of ours would have been waited for beyond the run's deadline, or the model
+    has failed so often lately that it is left alone for a while.
+
+    ``retry_after`` is the seconds until it can be asked.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class FallbackError(ProviderError):
+    """Every model of a `FallbackProvider` failed. ``errors`` are theirs, in the order in which they were asked."""
+
+    def __init__(self, message: str, errors: Sequence[ProviderError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(message)
 
 
 class UnsupportedInputError(ProviderError):

@@ -18,6 +18,7 @@ __all__ = [
     "ProblemFound",
     "ReasoningDelta",
     "ReasoningEnd",
+    "Restarted",
     "RunFinished",
     "RunResult",
     "StepFinished",
@@ -82,6 +83,16 @@ class ProblemFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarted:
+    """The turn broke off and begins anew: whatever it has streamed so far is void.
+
+    Only providers that were told to do so restart a turn (see `Retry`). ``reason`` is the error that broke it off.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFinished:
     """The model's turn is over. The last event of a provider's stream."""
 
@@ -97,6 +108,7 @@ ModelEvent: TypeAlias = (
     | ToolCallDelta
     | ToolCallEnd
     | ProblemFound
+    | Restarted
     | ModelFinished
 )
 
@@ -155,6 +167,7 @@ Event: TypeAlias = (
     | ToolCallDelta
     | ToolCallEnd
     | ProblemFound
+    | Restarted
     | ToolStarted
     | ToolFinished
     | StepFinished

@@ -14,6 +14,7 @@ from agentkit.events import (
     Event,
     ProblemFound,
     ReasoningDelta,
+    Restarted,
     RunFinished,
     RunResult,
     StepFinished,
@@ -62,6 +63,9 @@ class RunView:
                 self._note(text, "dim", end="")
             case ProblemFound(problem):
                 self._note(f"! {one_line(problem.message, SHOWN_CHARACTERS)}", "yellow")
+            case Restarted(reason):
+                self._held.clear()
+                self._note(f"! begun anew: {one_line(reason, SHOWN_CHARACTERS)}", "yellow")
             case StepFinished(response):
                 self._end_turn(response)
             case ToolStarted(call):

@@ -119,7 +119,7 @@ class OpenAIServer(Provider):
             UnsupportedInputError: something that this API has no place for: an image that is not the user's, for
                 example.
         """
-        return self._retry.stream(lambda: self._attempt(request))
+        return self._retry.stream(lambda: self._attempt(request), request.deadline)
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> JsonObject:

@@ -14,6 +14,7 @@ from agentkit.events import (
     ProblemFound,
     ReasoningDelta,
     ReasoningEnd,
+    Restarted,
     TextDelta,
     ToolCallEnd,
 )
@@ -43,7 +44,8 @@ class ModelRequest:
 
     ``messages`` begin with the system message, if there is one. ``tool_choice`` is ``auto``, ``required``, ``none``
     or a tool's name. ``output_schema`` is the JSON Schema of an answer: the turn is then calls, or exactly one JSON
-    value of this type.
+    value of this type. ``deadline`` is when the run ends, in the event loop's time: nothing that would end later needs
+    to be waited for.
     """
 
     messages: Sequence[Message]
@@ -51,6 +53,7 @@ class ModelRequest:
     tool_choice: str = "auto"
     settings: ModelSettings = field(default_factory=ModelSettings)
     output_schema: JsonObject | None = None
+    deadline: float | None = None
 
 
 class Provider(ABC):
@@ -134,6 +137,10 @@ class ResponseBuilder:
             self._parts.append(event.call)
         elif isinstance(event, ProblemFound):
             self._problems.append(event.problem)
+        elif isinstance(event, Restarted):
+            self._parts.clear()
+            self._run.clear()
+            self._problems.clear()
         elif isinstance(event, ModelFinished):
             self._finished = event
 

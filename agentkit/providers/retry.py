@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from agentkit.errors import (
     ProviderConnectionError,
+    ProviderError,
     ProviderProtocolError,
     ProviderStatusError,
     ProviderTimeoutError,
 )
-from agentkit.events import ModelEvent
+from agentkit.events import ModelEvent, Restarted
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -33,18 +34,22 @@ class Retry:
     """How often, and how patiently, a request is tried again.
 
     Only what may pass by itself is tried again (see `is_transient`), and only before the model's first event: what was
-    shown is never taken back. A server that asks to wait (``Retry-After``) is obeyed; otherwise the waits are drawn
-    from 0.25 to 0.5 seconds, then 0.5 to 1, and so on.
+    shown is not taken back, unless ``restart`` allows it. A server that asks to wait (``Retry-After``) is obeyed;
+    otherwise the waits are drawn from 0.25 to 0.5 seconds, then 0.5 to 1, and so on. A wait that would end after the
+    request's ``deadline`` is not begun: the error is raised at once.
 
     Args:
         attempts: in all, the first one included; 3. With 1 nothing is tried again.
         max_wait: seconds, of one wait; 30. A server that asks for longer is not waited for: its error is raised at
             once, with ``retry_after`` on it.
+        restart: also try again when an answer breaks off in its middle; no. The event `Restarted` then tells whoever
+            reads the stream that what came before it is void.
         sleep: waits some seconds; tests put their own here.
     """
 
     attempts: int = 3
     max_wait: float = 30.0
+    restart: bool = False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def __post_init__(self) -> None:
@@ -53,27 +58,45 @@ class Retry:
         if not self.max_wait >= 0:
             raise ValueError(f"Retry.max_wait is {self.max_wait!r}: it must be 0 seconds or more")
 
-    async def stream(self, attempt: Callable[[], AsyncGenerator[ModelEvent, None]]) -> AsyncGenerator[ModelEvent, None]:
-        """The events of the first attempt that has any.
+    async def stream(
+        self, attempt: Callable[[], AsyncGenerator[ModelEvent, None]], deadline: float | None = None
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """The events of the first attempt that has any; with ``restart`` those of each, up to one that is whole.
+
+        Args:
+            attempt: makes the request; called anew each time.
+            deadline: in the event loop's time; none by default.
 
         Raises:
             ProviderError: the last attempt's.
         """
-        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_before_delay
 
+        left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+        shown = False
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.attempts),
+            stop=stop_after_attempt(self.attempts) | stop_before_delay(left),
             wait=self._wait,
-            retry=retry_if_exception(self._may_pass),
+            retry=retry_if_exception(lambda error: self._may_pass(error) and (self.restart or not shown)),
             sleep=self.sleep,
             reraise=True,
         )
-        begun: tuple[ModelEvent, AsyncGenerator[ModelEvent, None]] = await retrying(_begin, attempt)
-        first, events = begun
-        async with aclosing(events):
-            yield first
-            async for event in events:
-                yield event
+        reason = ""
+        async for trial in retrying:
+            if shown:
+                shown = False
+                yield Restarted(reason)
+            with trial:
+                try:
+                    async with aclosing(attempt()) as events:
+                        async for event in events:
+                            shown = True
+                            yield event
+                except ProviderError as error:
+                    reason = str(error)
+                    raise
+                if not shown:
+                    raise ProviderProtocolError("the provider's stream ended without an event")
 
     def _may_pass(self, error: BaseException) -> bool:
         return is_transient(error) and (_asked_wait(error) or 0.0) <= self.max_wait
@@ -84,15 +107,6 @@ class Retry:
             return asked
         longest = min(self.max_wait, _FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
         return longest * random.uniform(0.5, 1.0)
-
-
-async def _begin(
-    attempt: Callable[[], AsyncGenerator[ModelEvent, None]],
-) -> tuple[ModelEvent, AsyncGenerator[ModelEvent, None]]:
-    events = attempt()
-    async for first in events:
-        return first, events
-    raise ProviderProtocolError("the provider's stream ended without an event")
 
 
 def _asked_wait(error: BaseException | None) -> float | None:

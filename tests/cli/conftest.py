@@ -16,7 +16,7 @@ SCRIPTED = """
     import asyncio, os, sys, threading
     from agentkit import tool
     from agentkit.errors import ProviderConnectionError
-    from agentkit.events import ModelFinished, TextDelta
+    from agentkit.events import ModelFinished, Restarted, TextDelta
     from agentkit.messages import Message, ModelResponse, Problem, ReasoningPart, TextPart, ToolCall, Usage
     from agentkit.providers.base import Provider
     from agentkit.testing import ScriptedProvider

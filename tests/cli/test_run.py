@@ -42,6 +42,28 @@ def written(master: int, terminal: int) -> str:
     return data.decode()
 
 
+def test_turn_that_begins_anew_leaves_nothing_of_its_first_beginning_on_stdout(agentkit: Command) -> None:
+    agentkit.install_model(
+        ADD
+        + """
+    class Flaky(Provider):
+        name = "scripted:flaky"
+
+        async def stream(self, request):
+            yield TextDelta("The answer is fo")
+            yield Restarted("the line went dead")
+            yield TextDelta("It is 42.")
+            yield ModelFinished()
+
+    SCRIPTS = {"flaky": Flaky}
+    """,
+        add="add",
+    )
+    done = agentkit("run", "?", "-m", "scripted:flaky", "-t", "add")
+    assert (done.returncode, done.stdout) == (0, "It is 42.\n")
+    assert done.stderr.startswith("! begun anew: the line went dead\n")
+
+
 def test_answer_on_stdout_and_the_rest_on_stderr(agentkit: Command) -> None:
     agentkit.install_model(
         ADD

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from agentkit import Agent, Limits
 from agentkit.errors import (
     ContextOverflowError,
     ProviderConnectionError,
@@ -16,8 +17,23 @@ from agentkit.errors import (
     ProviderProtocolError,
     ProviderStatusError,
 )
-from agentkit.events import ModelEvent, ModelFinished, TextDelta
+from agentkit.events import (
+    Event,
+    ModelEvent,
+    ModelFinished,
+    ProblemFound,
+    ReasoningDelta,
+    Restarted,
+    RunFinished,
+    StepFinished,
+    TextDelta,
+    ToolCallEnd,
+)
+from agentkit.messages import Message, ModelResponse, Problem, ToolCall
+from agentkit.providers.base import ResponseBuilder
+from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.retry import ProviderTimeoutError, Retry, is_transient, retry_after
+from tests.servers import answer_text, chunk, reply, serve, sse_then_close
 
 Attempt = ProviderError | list[ModelEvent | ProviderError]
 
@@ -41,11 +57,13 @@ class Attempts:
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
 
-    def run(self, **settings: float) -> list[ModelEvent]:
-        return asyncio.run(self._run(Retry(**settings, sleep=self.sleep)))  # type: ignore[arg-type]
+    def run(self, left: float | None = None, **settings: float) -> list[ModelEvent]:
+        """With so many seconds ``left`` before the deadline."""
+        return asyncio.run(self._run(Retry(**settings, sleep=self.sleep), left))  # type: ignore[arg-type]
 
-    async def _run(self, retry: Retry) -> list[ModelEvent]:
-        return [event async for event in retry.stream(self)]
+    async def _run(self, retry: Retry, left: float | None) -> list[ModelEvent]:
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        return [event async for event in retry.stream(self, deadline)]
 
 
 DOWN = ProviderConnectionError("down")
@@ -105,6 +123,19 @@ def test_server_that_asks_for_too_long_is_not_waited_for() -> None:
     assert (attempts.made, attempts.waits) == (1, [])
 
 
+def test_wait_that_would_pass_the_deadline_is_not_begun() -> None:
+    attempts = Attempts(DOWN, busy(429, wait=20.0), ANSWER)
+    with pytest.raises(ProviderStatusError) as caught:
+        attempts.run(left=15.0)
+    assert caught.value.retry_after == 20.0
+    assert attempts.made == 2
+    assert len(attempts.waits) == 1
+
+
+def test_wait_that_ends_before_the_deadline_is_waited() -> None:
+    assert Attempts(busy(429, wait=20.0), ANSWER).run(left=25.0) == ANSWER
+
+
 def test_nothing_is_tried_again_after_the_first_event() -> None:
     attempts = Attempts([TextDelta("hi"), DOWN], ANSWER)
     seen: list[ModelEvent] = []
@@ -117,6 +148,58 @@ def test_nothing_is_tried_again_after_the_first_event() -> None:
         asyncio.run(run())
     assert seen == [TextDelta("hi")]
     assert attempts.made == 1
+
+
+def test_answer_that_breaks_off_begins_anew_where_that_was_asked_for() -> None:
+    attempts = Attempts([TextDelta("h"), DOWN], DOWN, ANSWER)
+    assert attempts.run(restart=True) == [TextDelta("h"), Restarted("down"), *ANSWER]
+    assert len(attempts.waits) == 2
+
+
+def test_restarts_count_as_attempts() -> None:
+    attempts = Attempts([TextDelta("h"), DOWN], [TextDelta("h"), DOWN], ANSWER)
+    with pytest.raises(ProviderConnectionError):
+        attempts.run(restart=True, attempts=2)
+    assert attempts.made == 2
+
+
+def test_what_cannot_pass_does_not_begin_anew() -> None:
+    attempts = Attempts([TextDelta("h"), ProviderProtocolError("nonsense")], ANSWER)
+    with pytest.raises(ProviderProtocolError):
+        attempts.run(restart=True)
+    assert attempts.made == 1
+
+
+def test_what_a_void_beginning_said_is_not_in_the_response() -> None:
+    builder = ResponseBuilder()
+    void = [ReasoningDelta("hm"), TextDelta("h"), ToolCallEnd(ToolCall("f", {})), ProblemFound(Problem("k", "m"))]
+    for event in [*void, Restarted("down"), TextDelta("hi"), ModelFinished()]:
+        builder.add(event)
+    assert builder.response() == ModelResponse(Message("assistant", "hi"))
+
+
+def test_run_in_which_an_answer_broke_off_and_began_anew() -> None:
+    broken = sse_then_close(chunk(content="The answer is fo"))
+    with serve(broken, answer_text("It is 42.")) as server:
+
+        async def run() -> list[Event]:
+            retry = Retry(restart=True, max_wait=0)
+            agent = Agent(OpenAIProvider("test", server.base_url, retry=retry))
+            return [event async for event in agent.stream("?")]
+
+        events = asyncio.run(run())
+    kinds = [type(event) for event in events]
+    assert kinds == [TextDelta, Restarted, TextDelta, StepFinished, RunFinished]
+    assert isinstance(last := events[-1], RunFinished)
+    assert last.result.messages == [Message("user", "?"), Message("assistant", "It is 42.")]
+
+
+def test_run_whose_deadline_is_too_near_for_a_retry_raises_the_servers_error() -> None:
+    with serve(reply(b"slow down", status=429, retry_after="20")) as server:
+        agent = Agent(OpenAIProvider("test", server.base_url), limits=Limits(deadline=10))
+        with pytest.raises(ProviderStatusError, match="slow down") as caught:
+            agent.run_sync("?")
+    assert caught.value.messages == (Message("user", "?"),)
 
 
 @pytest.mark.parametrize(
