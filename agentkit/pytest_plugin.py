@@ -1,4 +1,4 @@
-"""Loaded by pytest: a test fails if a script that it made was not consumed."""
+"""Loaded by pytest: a test fails if a script or a recording that it made was not consumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     _scripts().clear()
     if left:
         pytest.fail(
-            f"{len(left)} ScriptedProvider(s) with unconsumed steps: "
+            f"{len(left)} provider(s) with unconsumed steps: "
             + ", ".join(f"{script.name} has {script.remaining} left" for script in left)  # type: ignore[attr-defined]
         )
     return outcome
@@ -25,6 +25,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 def _scripts() -> list[object]:
     # Not imported: a test suite that does not use agentkit pays nothing for this plugin.
-    testing = sys.modules.get("agentkit.testing")
+    testing = sys.modules.get("agentkit.testing.scripted")
     scripts: list[object] = testing._unfinished if testing is not None else []
     return scripts

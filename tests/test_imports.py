@@ -61,6 +61,7 @@ BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names!r}))\n"  # as if 
         ("from agentkit import Agent; Agent('llama_cpp:smollm2').run_sync('hi')", "local"),
         ("from agentkit.cli import main; main()", "cli"),
         ("from agentkit.providers.llama_cpp.hub import find; find('owner/repo')", "hub"),
+        ("import agentkit.testing.http", "openai"),
     ],
 )
 def test_without_extras_everything_imports_and_what_misses_one_names_it(code: str, extra: str) -> None:

@@ -89,6 +89,7 @@ class OpenAIServer(Provider):
         timeout: float = 120.0,
         retry: Retry | None = None,
         extra_body: Mapping[str, object] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         if find_spec("openai") is None:
             raise MissingExtraError(f"the {self.prefix} provider", "openai")
@@ -103,6 +104,7 @@ class OpenAIServer(Provider):
         self._api_key = _check_key(api_key or os.environ.get("OPENAI_API_KEY") or "", required=given_url is None)
         self._retry = retry or Retry()
         self._extra_body = dict(extra_body or {})
+        self._transport = transport
         self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
         weakref.finalize(self, _close_later, self._clients).atexit = False
 
@@ -193,7 +195,7 @@ class OpenAIServer(Provider):
                 base_url=self.base_url,
                 timeout=httpx2.Timeout(self.timeout, connect=min(_CONNECT_TIMEOUT, self.timeout)),
                 max_retries=0,
-                http_client=DefaultAsyncHttpxClient(verify=_tls_context()),
+                http_client=DefaultAsyncHttpxClient(verify=_tls_context(), transport=self._transport),
             )
             held = self._clients[loop] = _Client(sdk, _keep(sdk))
             await anext(held.keeper)

@@ -29,6 +29,7 @@ class OpenAIProvider(OpenAIServer):
             a limit of the whole answer. Connecting may take 10 seconds, or ``timeout`` if that is less.
         retry: when and how often a request is tried again; by default 3 attempts.
         extra_body: more fields of the request, for what only some servers know: ``{"top_k": 20}``.
+        transport: what sends the requests, for tests; see `agentkit.testing.http.RecordedTransport`.
 
     Raises:
         ConfigError: no API key, or a base_url that is no URL.

@@ -1,8 +1,4 @@
-"""Doubles for tests, ours and yours.
-
-`ScriptedProvider` answers from a script. With pytest, a test that leaves part of its script unconsumed fails; this
-needs no set-up, since agentkit installs itself as a pytest plugin.
-"""
+"""A model that answers from a script."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from agentkit.events import (
     ModelEvent,
@@ -32,7 +28,17 @@ Answer: TypeAlias = str | Part | Sequence[Part] | ModelResponse
 Step: TypeAlias = Answer | BaseException | Callable[[ModelRequest], Answer]
 """One turn: text, a call, several parts, a whole response, an exception to raise, or a function of the request."""
 
-_unfinished: list[ScriptedProvider] = []  # those made during the current test; read by agentkit.pytest_plugin
+
+class Script(Protocol):
+    """What a test should consume to its end."""
+
+    name: str
+
+    @property
+    def remaining(self) -> int: ...
+
+
+_unfinished: list[Script] = []  # those made during the current test; read by agentkit.pytest_plugin
 
 
 class ScriptedProvider(Provider):

@@ -1,0 +1,11 @@
+"""Doubles for tests, ours and yours.
+
+`ScriptedProvider` answers from a script, `RecordedProvider` from a recording of a real model; `agentkit.testing.http`
+records what goes over the wire. With pytest, a test that leaves part of its script or recording unconsumed fails; this
+needs no set-up, since agentkit installs itself as a pytest plugin.
+"""
+
+from agentkit.testing.cassette import CassetteMismatch, RecordedProvider
+from agentkit.testing.scripted import ScriptedProvider, Step
+
+__all__ = ["CassetteMismatch", "RecordedProvider", "ScriptedProvider", "Step"]
