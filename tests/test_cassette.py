@@ -313,8 +313,13 @@ class TestRecordedTransport:
             with pytest.raises(ProviderStatusError):
                 collect(recorded)
             assert collect(recorded, Message("user", f"say {KEY}"))[0] == TextDelta(KEY)
+        assert [
+            header for request in server.requests if (header := request.headers["accept-encoding"]) != "identity"
+        ] == []
         assert KEY not in path.read_text()
         assert "Bearer ***" in path.read_text()
+        for exchange in lines(path):
+            assert KEY not in "".join(exchange["body"])  # type: ignore[arg-type]
 
     def test_no_secret_of_the_url_is_written(self, path: Path) -> None:
         echo = reply({"error": {"message": "pass-word and sesame-open"}}, status=401)

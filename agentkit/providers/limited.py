@@ -169,7 +169,6 @@ class _Minute:
                 self._turns.popleft()
             begin = max(now, self._turns[-1].begin) if self._turns else now
             requests, used = len(self._turns), sum(turn.tokens for turn in self._turns)
-            tokens = min(tokens, self._tokens)
             for turn in self._turns:
                 if requests < self._requests and used + tokens <= self._tokens:
                     break

@@ -33,11 +33,8 @@ _HIDDEN: Final = "***"
 _DELTAS: Final = {"TextDelta": "text", "ReasoningDelta": "text", "ToolCallDelta": "arguments"}
 
 
-class CassetteMismatch(BaseException):
-    """A request that the cassette does not hold, with the difference to the nearest one it does.
-
-    No `Exception`: neither a retry nor a fallback nor an SDK may take it for a failure of the model.
-    """
+class CassetteMismatch(AssertionError):
+    """A request that the cassette does not hold, with the difference to the next one that it does."""
 
 
 class Cassette:

@@ -184,6 +184,40 @@ class TestRate:
 
         asyncio.run(run())
 
+    def test_turn_does_not_overtake_one_that_waits_even_if_there_is_room_by_now(self) -> None:
+        async def run() -> None:
+            waits: list[float] = []
+
+            async def forever(seconds: float) -> None:
+                waits.append(seconds)
+                await asyncio.Event().wait()
+
+            model = Model(Clock(), Usage(10))
+            provider = LimitedProvider(model, tokens_per_minute=100, clock=model.clock, sleep=forever)
+            first = provider.stream(ModelRequest([Message("user", "x" * 4 * 80)]))
+            await anext(first)
+            second = asyncio.ensure_future(provider.complete("x" * 4 * 50))
+            await settled()
+            assert [event async for event in first] == [ModelFinished(usage=Usage(10))]  # far less than estimated
+            third = asyncio.ensure_future(provider.complete("x"))
+            await settled()
+            assert waits == [60, 60]
+            second.cancel()
+            third.cancel()
+
+        asyncio.run(run())
+
+    def test_turn_waits_no_longer_than_until_enough_has_left_the_minute(self) -> None:
+        async def run() -> None:
+            model = Model(Clock(), Usage(40))
+            provider = limited(model, tokens_per_minute=100)
+            for _ in range(3):
+                await provider.complete("x" * 4 * 39)
+                model.clock.now += 10
+            assert model.begun == [0, 10, 60]
+
+        asyncio.run(run())
+
     def test_tokens_are_those_that_the_provider_counted(self) -> None:
         assert begun(4, usage=Usage(40, 10), tokens_per_minute=100) == [0, 0, 60, 60]
 
