@@ -22,7 +22,7 @@ from agentkit.errors import (
 )
 from agentkit.events import ModelEvent, ModelFinished, TextDelta, ToolCallDelta
 from agentkit.messages import ImagePart, ModelResponse, Problem, ReasoningPart, TextPart
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.retry import Retry
 from agentkit.testing import CassetteMismatch, RecordedProvider, ScriptedProvider
@@ -188,6 +188,15 @@ class TestRecordedProvider:
             path.write_text(text)
             with pytest.raises(ValueError, match="line 1, is no exchange"):
                 RecordedProvider(NOBODY, path)
+
+    def test_output_mode_is_recorded_too(self, path: Path) -> None:
+        class Knows(Says):
+            async def output_mode(self, has_tools: bool) -> OutputMode:
+                return "native" if has_tools else "tool"
+
+        for model in (Knows(), NOBODY):
+            provider = RecordedProvider(model, path)
+            assert [asyncio.run(provider.output_mode(has)) for has in (True, False)] == ["native", "tool"]
 
     def test_closing_closes_the_model(self, path: Path) -> None:
         closed: list[bool] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Final
 
 from agentkit.errors import (
@@ -20,12 +20,14 @@ from agentkit.errors import (
 )
 from agentkit.events import ModelEvent
 from agentkit.providers import resolve_model
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.retry import is_transient
 
 __all__ = ["FallbackProvider", "another_may_answer"]
 
 _log: Final = logging.getLogger(__name__)
+
+_MODES: Final[Sequence[OutputMode]] = ("native", "tool", "prompt")  # each works with more models than the one before
 
 
 def another_may_answer(error: ProviderError) -> bool:
@@ -114,6 +116,14 @@ class FallbackProvider(Provider):
         failed = zip(self._models, errors, strict=True)
         each = "; ".join(f"{provider.name}: {error}" for (provider, _), error in failed)
         raise FallbackError(f"No model could answer. {each}", errors) from errors[-1]
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """What every model understands: the request is the same for all. One that cannot say so now is left out."""
+        modes: list[OutputMode] = []
+        for provider, _ in self._models:
+            with suppress(ProviderError):
+                modes.append(await provider.output_mode(has_tools))
+        return max(modes, key=_MODES.index, default="prompt")
 
     async def close(self) -> None:
         """Close all of them."""

@@ -17,7 +17,7 @@ from agentkit.errors import ConfigError, ProviderUnavailableError
 from agentkit.events import ModelEvent, ModelFinished
 from agentkit.messages import Part, ReasoningPart, TextPart, ToolCall, ToolResult
 from agentkit.providers import resolve_model
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 
 __all__ = ["LimitedProvider"]
 
@@ -90,6 +90,10 @@ class LimitedProvider(Provider):
                     yield event
         finally:
             self._places.give_back()
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """The model's; asking for it is not limited."""
+        return await self._provider.output_mode(has_tools)
 
     async def close(self) -> None:
         """Close the model's provider."""

@@ -19,7 +19,7 @@ from agentkit.errors import ProviderError
 from agentkit.events import ModelEvent
 from agentkit.messages import JsonObject, JsonValue, dump_messages
 from agentkit.providers import resolve_model
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.testing.scripted import _unfinished
 
 if TYPE_CHECKING:
@@ -172,6 +172,19 @@ class RecordedProvider(Provider):
         finally:
             if failure or (events and events[-1]["event"] == "ModelFinished"):
                 self._cassette.record({"request": asked, "events": list(self._undivided(events)), **failure})
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """The model's. It is an exchange of the recording like a turn.
+
+        Raises:
+            CassetteMismatch: it was not asked for when the recording was made.
+        """
+        asked: JsonObject = {"output_mode": {"has_tools": has_tools}}
+        if not self._cassette.recording:
+            return cast("OutputMode", self._cassette.play(asked)["answer"])
+        mode = await self._provider().output_mode(has_tools)
+        self._cassette.record({"request": asked, "answer": mode})
+        return mode
 
     async def close(self) -> None:
         """Close the model, if it was asked."""

@@ -24,7 +24,7 @@ from agentkit.errors import (
     UnsupportedInputError,
 )
 from agentkit.events import ModelEvent, ModelFinished, TextDelta
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.fallback import FallbackProvider, another_may_answer
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.retry import Retry
@@ -227,6 +227,30 @@ def test_models_by_name_and_closing_them_all() -> None:
     asyncio.run(models.close())
     assert first.closed
     assert second.closed
+
+
+@pytest.mark.parametrize(
+    ("modes", "common"),
+    [
+        (["native", "native"], "native"),
+        (["native", "tool"], "tool"),
+        (["tool", "prompt", "native"], "prompt"),
+        ([DOWN, "native"], "native"),
+        ([DOWN], "prompt"),
+    ],
+)
+def test_output_is_asked_for_in_a_way_that_every_model_understands(
+    modes: list[OutputMode | ProviderError], common: OutputMode
+) -> None:
+    class Knows(Model):
+        async def output_mode(self, has_tools: bool) -> OutputMode:
+            mode = modes.pop(0)
+            if isinstance(mode, ProviderError):
+                raise mode
+            return mode
+
+    models = FallbackProvider(*(Knows("hi") for _ in modes))
+    assert asyncio.run(models.output_mode(has_tools=True)) == common
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from agentkit import Agent, Limits, Message, ModelSettings, ToolCall, ToolResult
 from agentkit.errors import ConfigError, ProviderConnectionError, ProviderUnavailableError
 from agentkit.events import ModelEvent, ModelFinished, TextDelta
 from agentkit.messages import ImagePart
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.limited import LimitedProvider
 from agentkit.testing import ScriptedProvider
 
@@ -304,17 +304,21 @@ class TestRate:
             assert sum(window) <= tokens
 
 
-def test_name_events_and_closing_are_the_models() -> None:
+def test_name_events_output_mode_and_closing_are_the_models() -> None:
     closed: list[bool] = []
 
     class Closing(Model):
         async def close(self) -> None:
             closed.append(True)
 
+        async def output_mode(self, has_tools: bool) -> OutputMode:
+            return "tool" if has_tools else "native"
+
     provider = limited(Closing(Clock(), Usage(1, 2)))
     assert provider.name == "test:model"
     response = asyncio.run(provider.complete("?"))
     assert (response.text, response.usage) == ("hi", Usage(1, 2))
+    assert [asyncio.run(provider.output_mode(has_tools)) for has_tools in (True, False)] == ["tool", "native"]
     asyncio.run(provider.close())
     assert closed
 
