@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -20,8 +22,19 @@ from agentkit.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
-from agentkit.events import ModelEvent, ModelFinished, TextDelta, ToolCallDelta
-from agentkit.messages import ImagePart, ModelResponse, Problem, ReasoningPart, TextPart
+from agentkit.events import (
+    ModelEvent,
+    ModelFinished,
+    ProblemFound,
+    ReasoningDelta,
+    ReasoningEnd,
+    Restarted,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from agentkit.messages import FinishReason, ImagePart, ModelResponse, Problem, ReasoningPart, TextPart
 from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.retry import Retry
@@ -48,6 +61,24 @@ pytest_plugins = ["pytester"]
 
 KEY = "sk-secret-0123456789"
 NOBODY = "nobody:at-home"  # names no provider: whoever resolves it fails
+
+
+JSON = st.dictionaries(
+    st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda item: st.lists(item))
+)
+EVENTS = {
+    TextDelta: st.builds(TextDelta, st.text()),
+    ReasoningDelta: st.builds(ReasoningDelta, st.text()),
+    ReasoningEnd: st.builds(ReasoningEnd, JSON),
+    ToolCallStart: st.builds(ToolCallStart, st.text(), st.text()),
+    ToolCallDelta: st.builds(ToolCallDelta, st.text(), st.text()),
+    ToolCallEnd: st.builds(ToolCallEnd, st.builds(ToolCall, st.text(), JSON, st.text(), st.lists(st.text()))),
+    ProblemFound: st.builds(ProblemFound, st.builds(Problem, *[st.text()] * 4)),
+    Restarted: st.builds(Restarted, st.text()),
+    ModelFinished: st.builds(
+        ModelFinished, st.sampled_from(get_args(FinishReason)), st.builds(Usage, *[st.integers(0)] * 4)
+    ),
+}
 
 
 @tool
@@ -114,6 +145,16 @@ class TestRecordedProvider:
         model = ScriptedProvider([[TextPart("one two three"), ToolCall("f", {"a": [1, None, "ü"]})]])
         recorded = collect(RecordedProvider(model, path))
         assert collect(RecordedProvider(NOBODY, path)) == recorded
+
+    def test_all_kinds_of_events_are_tried_below(self) -> None:
+        assert set(EVENTS) == set(get_args(ModelEvent))
+
+    @given(st.lists(st.one_of(*EVENTS.values())))
+    def test_every_event_is_played_as_it_was(self, events: list[ModelEvent]) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "x.jsonl"
+            recorded = collect(RecordedProvider(Says(*events, ModelFinished()), path))
+            assert collect(RecordedProvider(NOBODY, path)) == recorded
 
     def test_real_model(self, path: Path) -> None:
         def run(model: str) -> RunResult:

@@ -65,6 +65,8 @@ class RunView:
                 self._note(f"! {one_line(problem.message, SHOWN_CHARACTERS)}", "yellow")
             case Restarted(reason):
                 self._held.clear()
+                if self._out_open:
+                    self._write("\n")
                 self._note(f"! begun anew: {one_line(reason, SHOWN_CHARACTERS)}", "yellow")
             case StepFinished(response):
                 self._end_turn(response)

@@ -167,8 +167,10 @@ class _Minute:
     def reserve(self, tokens: float) -> tuple[_Turn, float]:
         """A turn, begun as early as the limits allow but not before those that came earlier; and the seconds until
         then."""
+        now = self._clock()
+        if self._requests == self._tokens == math.inf:
+            return _Turn(now, tokens), 0.0
         with self._lock:
-            now = self._clock()
             while self._turns and self._turns[0].begin <= now - _MINUTE:
                 self._turns.popleft()
             begin = max(now, self._turns[-1].begin) if self._turns else now

@@ -104,13 +104,13 @@ class _Recorded(httpx2.AsyncByteStream):
     ) -> None:
         self._cassette = cassette
         self._exchange = exchange
-        self._response = response
+        self._stream = cast("httpx2.AsyncByteStream", response.stream)
         self._connection = connection
         self._pieces: list[bytes] = []
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
-            async for piece in cast("httpx2.AsyncByteStream", self._response.stream):
+            async for piece in self._stream:
                 self._pieces.append(piece)
                 yield piece
         except httpx2.TransportError as error:
@@ -118,7 +118,7 @@ class _Recorded(httpx2.AsyncByteStream):
             raise
 
     async def aclose(self) -> None:
-        await self._response.stream.aclose()  # type: ignore[union-attr]
+        await self._stream.aclose()
         await self._connection.aclose()
         whole = b"".join(self._pieces)
         if self._cassette.holds_secret(whole.decode(errors="replace")):

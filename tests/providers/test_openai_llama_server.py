@@ -13,10 +13,11 @@ import pytest
 from agentkit import ModelSettings, ToolCall, ToolResult, tool
 from agentkit.errors import ContextOverflowError
 from agentkit.events import TextDelta
-from agentkit.messages import Message, TextPart
+from agentkit.messages import Message, ModelResponse, TextPart
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.llama_cpp.catalog import bundled_path
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.testing.http import RecordedTransport
 
 HERMES = (
     "{%- if tools %}<|im_start|>system\n<tools>{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools>\n"
@@ -81,6 +82,16 @@ def test_a_history_with_calls_and_results_is_understood(base_url: str) -> None:
     assert response.problems == []
     assert response.text or response.calls
     assert response.usage.input_tokens > 150  # the tool's description was rendered
+
+
+def test_what_came_over_the_wire_is_played_without_the_server(base_url: str, tmp_path: Path) -> None:
+    def answer() -> ModelResponse:
+        provider = OpenAIProvider("smollm2", base_url, transport=RecordedTransport(tmp_path / "wire.jsonl"))
+        return asyncio.run(provider.complete("Say hello.", settings=ModelSettings(max_tokens=12, temperature=0)))
+
+    recorded, size = answer(), (tmp_path / "wire.jsonl").stat().st_size
+    assert answer() == recorded
+    assert (tmp_path / "wire.jsonl").stat().st_size == size  # the server was not asked again
 
 
 def test_a_prompt_that_is_too_long(base_url: str) -> None:
