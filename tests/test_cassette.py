@@ -371,6 +371,12 @@ class TestRecordedTransport:
         for exchange in lines(path):
             assert KEY not in "".join(exchange["body"])  # type: ignore[arg-type]
 
+    def test_secret_beside_bytes_that_are_no_text_is_not_written(self, path: Path) -> None:
+        echo = reply(b"\xff" + KEY.encode(), status=401)
+        with serve(echo) as server, pytest.raises(ProviderStatusError):
+            collect(provider(server.base_url, path, key=KEY))
+        assert lines(path)[0]["body"] == ["\ufffd***"]
+
     def test_no_secret_of_the_url_is_written(self, path: Path) -> None:
         echo = reply({"error": {"message": "pass-word and sesame-open"}}, status=401)
         with serve(echo) as server, pytest.raises(ProviderStatusError):

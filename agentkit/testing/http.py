@@ -38,7 +38,8 @@ class RecordedTransport(httpx2.AsyncBaseTransport):
     What a provider makes of an answer depends on its bytes: they are kept, in the pieces in which they came, and so is
     the error with which a connection broke off. Requests are compared by method, URL and body. Not written are: the
     request's headers, the answer's but those that providers read, the values of a URL's query, and the key wherever it
-    occurs. Only a key that a model spells out over several events would not be found.
+    occurs. A key would not be found if a model spelled it out over several events, or if a server compressed its answer
+    although it was asked not to.
 
     Args:
         path: the file; see `Cassette`.
@@ -120,9 +121,9 @@ class _Recorded(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         await self._stream.aclose()
         await self._connection.aclose()
-        whole = b"".join(self._pieces)
-        if self._cassette.holds_secret(whole.decode(errors="replace")):
-            self._pieces = [whole]  # it may be divided between two
+        whole = b"".join(self._pieces).decode(errors="replace")
+        if self._cassette.holds_secret(whole):
+            self._pieces = [whole.encode()]  # it may be divided between two, or be beside bytes that are no text
         self._cassette.record({**self._exchange, "body": [_dump_piece(piece) for piece in self._pieces]})
 
 
