@@ -334,7 +334,7 @@ def _server_turn(
 ) -> int:
     settings = ModelSettings(temperature=0.0, max_tokens=CALL if calling else TEXT)
     asked = ModelRequest(messages, tools, "none" if calling else "auto", settings)
-    body = {**request_body(asked, "model", "max_tokens"), "stream": False, "cache_prompt": True}
+    body = {**request_body(asked, "model"), "stream": False, "cache_prompt": True}
     del body["stream_options"]
     if calling:  # what it takes for "required" lets the model talk first, and a small one then never calls
         schema = {"anyOf": [call_schema(tool) for tool in tools]}
@@ -401,7 +401,7 @@ def _library_turns(library: Library, numbers: Sequence[int], calling: bool) -> T
     took = Took(0.0, 0, 0)
     for number in numbers:
         messages, tools = _opening(number, calling)
-        body = request_body(ModelRequest(messages, tools), "model", "max_tokens")
+        body = request_body(ModelRequest(messages, tools), "model")
         arguments: dict[str, object] = {"messages": body["messages"], "temperature": 0}
         arguments["max_tokens"] = CALL if calling else TEXT
         if calling:  # of its ways to hold a call to its schema the one that keeps the model's own template

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
@@ -35,6 +35,7 @@ from agentkit.events import ModelEvent
 from agentkit.messages import JsonObject, clean_text
 from agentkit.providers._sse import Payloads, as_count, as_object, load_chunk
 from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.profiles import UNKNOWN, Profile, by_asking, by_host
 from agentkit.providers.retry import Retry, retry_after
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = ["OpenAIServer", "Turn"]
 _OPENAI_URL: Final = "https://api.openai.com/v1"
 _PLACEHOLDER_KEY: Final = "no-key"  # local servers look at no key, but the SDK insists on one
 _CONNECT_TIMEOUT: Final = 10.0  # seconds
+_ASKING_TIMEOUT: Final = 2.0  # seconds, for a server to say what it can do
 _DRAIN_TIMEOUT: Final = 0.1  # seconds, for the end of a body whose events are all here: the connection is used again
 _LINGER: Final = 0.1  # seconds from the end of a provider to that of its connections
 _MAX_ANSWER: Final = 256 * 2**20  # bytes of one answer on the wire; a token takes some 300 of them
@@ -89,6 +91,7 @@ class OpenAIServer(Provider):
         timeout: float = 120.0,
         retry: Retry | None = None,
         extra_body: Mapping[str, object] | None = None,
+        profile: Profile | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         if find_spec("openai") is None:
@@ -104,6 +107,7 @@ class OpenAIServer(Provider):
         self._api_key = _check_key(api_key or os.environ.get("OPENAI_API_KEY") or "", required=given_url is None)
         self._retry = retry or Retry()
         self._extra_body = dict(extra_body or {})
+        self._profile = profile or by_host(self.base_url)
         self._transport = transport
         self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
         weakref.finalize(self, _close_later, self._clients).atexit = False
@@ -123,8 +127,24 @@ class OpenAIServer(Provider):
         """
         return self._retry.stream(lambda: self._attempt(request), request.deadline)
 
+    async def profile(self) -> Profile:
+        """What the server can do. It is asked once, and not at all if the provider was told or the address says it.
+
+        Two seconds at most. A server that does not answer by then, or fails, counts as unknown until the next time.
+        """
+        if self._profile is None:
+            client = await self._held()
+            async with client.asking:
+                if self._profile is None:
+                    try:
+                        async with asyncio.timeout(_ASKING_TIMEOUT):
+                            self._profile = await by_asking(self._get, self.base_url, self.model)
+                    except (ProviderError, TimeoutError):
+                        return UNKNOWN
+        return self._profile
+
     @abstractmethod
-    def _body(self, request: ModelRequest) -> JsonObject:
+    async def _body(self, request: ModelRequest) -> JsonObject:
         """The request's JSON.
 
         Raises:
@@ -147,12 +167,12 @@ class OpenAIServer(Provider):
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         turn = self._turn(request)
-        response = await self._send(self._body(request) | self._extra_body)
+        response = await self._send(await self._body(request) | self._extra_body)
         try:
             async with aclosing(self._receive(response, turn)) as payloads:
                 async for payload in payloads:
                     chunk = load_chunk(payload, self._server)
-                    if error := chunk.get("error"):
+                    if error := self._error_in(chunk):
                         raise self._reported(error)
                     for event in turn.feed(chunk):
                         yield event
@@ -160,6 +180,29 @@ class OpenAIServer(Provider):
             await response.aclose()
         for event in turn.finish():
             yield event
+
+    def _error_in(self, chunk: JsonObject) -> object:
+        """The error that a chunk reports, if it does."""
+        return chunk.get("error")
+
+    async def _get(self, url: str) -> JsonObject:
+        """The JSON object at a URL; an empty one where the server has nothing there."""
+        import httpx2
+        from openai import APIConnectionError, APIStatusError
+
+        client = await self._client()
+        try:
+            response = await client.get(url, cast_to=httpx2.Response)
+        except APIStatusError as error:
+            if error.status_code >= 500:
+                raise self._failed(error.body, error.status_code, None) from None
+            return {}
+        except (APIConnectionError, httpx2.RequestError) as error:
+            raise self._broken(error.__cause__ or error) from error
+        try:
+            return as_object(response.json())
+        except ValueError:
+            return {}
 
     async def _send(self, body: JsonObject) -> httpx2.Response:
         import httpx2
@@ -181,6 +224,9 @@ class OpenAIServer(Provider):
         return cast("httpx2.Response", response)
 
     async def _client(self) -> AsyncOpenAI:
+        return (await self._held()).sdk
+
+    async def _held(self) -> _Client:
         """This event loop's client: connections cannot be shared between loops."""
         import httpx2
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
@@ -199,7 +245,7 @@ class OpenAIServer(Provider):
             )
             held = self._clients[loop] = _Client(sdk, _keep(sdk))
             await anext(held.keeper)
-        return held.sdk
+        return held
 
     async def _receive(self, response: httpx2.Response, turn: Turn) -> AsyncGenerator[str, None]:
         """The JSON texts of the answer: each event's, or the whole body where a server does not stream."""
@@ -296,6 +342,7 @@ def _tls_context() -> ssl.SSLContext:
 class _Client:
     sdk: AsyncOpenAI
     keeper: AsyncGenerator[None, None]
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the server is asked what it can do
 
 
 async def _keep(client: AsyncOpenAI) -> AsyncGenerator[None, None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from urllib.parse import urlsplit
-
-from agentkit.errors import UnsupportedInputError
 from agentkit.messages import JsonObject
 from agentkit.providers._chat_completions import Turn, request_body
+from agentkit.providers._conversation import may_call, needs_profile
 from agentkit.providers._openai_server import OpenAIServer
-from agentkit.providers.base import ModelRequest
+from agentkit.providers.base import ModelRequest, OutputMode
+from agentkit.providers.profiles import UNKNOWN
 
 __all__ = ["OpenAIProvider"]
 
@@ -29,6 +27,8 @@ class OpenAIProvider(OpenAIServer):
             a limit of the whole answer. Connecting may take 10 seconds, or ``timeout`` if that is less.
         retry: when and how often a request is tried again; by default 3 attempts.
         extra_body: more fields of the request, for what only some servers know: ``{"top_k": 20}``.
+        profile: what the server can do, one of `agentkit.providers.profiles` or your own. By default OpenAI is known by
+            its address, and another server is asked when a request depends on it: for at most 2 seconds, once.
         transport: what sends the requests, for tests; see `agentkit.testing.http.RecordedTransport`.
 
     Raises:
@@ -39,19 +39,22 @@ class OpenAIProvider(OpenAIServer):
     prefix = "openai"
     path = "/chat/completions"
 
-    def _body(self, request: ModelRequest) -> JsonObject:
-        if request.output_schema is not None:
-            raise UnsupportedInputError(
-                f"{self.name} cannot hold an answer to output_schema yet: leave it out and ask for JSON in the prompt, "
-                "or use a llama_cpp model"
-            )
-        return request_body(request, self.model, self._max_tokens_field)
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """``native`` where the server can hold an answer to a schema and, with tools, lets the model call them too.
+
+        Where neither the address nor ``profile`` says what the server is, it is asked.
+        """
+        schema = (await self.profile()).schema
+        return "native" if schema == "with_tools" or (schema == "without_tools" and not has_tools) else "tool"
+
+    async def _body(self, request: ModelRequest) -> JsonObject:
+        known = self._profile or (await self.profile() if _needs_profile(request) else UNKNOWN)
+        return request_body(request, self.model, known)
 
     def _turn(self, request: ModelRequest) -> Turn:
-        return Turn(self._server, () if request.tool_choice == "none" else request.tools)
+        return Turn(self._server, request.tools if may_call(request) else ())
 
-    @property
-    def _max_tokens_field(self) -> str:
-        """OpenAI's newer models refuse the old name; most other servers know only that."""
-        host = urlsplit(self.base_url).hostname or ""
-        return "max_completion_tokens" if re.search(r"(^|\.)openai(\.azure)?\.com$", host) else "max_tokens"
+
+def _needs_profile(request: ModelRequest) -> bool:
+    """Whether something in the request is written in one way for one server and in another for the next."""
+    return needs_profile(request) or any(message.reasoning for message in request.messages)

@@ -51,6 +51,7 @@ from agentkit.messages import (
 )
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.providers.profiles import UNKNOWN
 from agentkit.providers.retry import Retry
 from agentkit.tool import Tool, tool
 from tests.servers import (
@@ -129,6 +130,7 @@ class Waits:
 
 def provider_at(server: Server, **options: Any) -> OpenAIProvider:
     options.setdefault("retry", Retry(attempts=1))
+    options.setdefault("profile", UNKNOWN)  # so that it is not asked
     return OpenAIProvider("test", server.base_url, KEY, **options)
 
 

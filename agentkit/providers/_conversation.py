@@ -1,0 +1,124 @@
+"""What a request's JSON has in common in OpenAI's two APIs. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+
+from agentkit.errors import UnsupportedInputError
+from agentkit.messages import ImagePart, JsonObject, Message, ToolCall, ToolResult, clean_text
+from agentkit.providers._strict import strict_schema
+from agentkit.providers.base import ModelRequest
+from agentkit.providers.profiles import Profile
+
+__all__ = [
+    "CallIds",
+    "check_images",
+    "check_schema",
+    "image_url",
+    "may_call",
+    "needs_profile",
+    "result_text",
+    "wire_arguments",
+    "wire_schema",
+]
+
+
+class CallIds:
+    """Ids of calls and of their results, made up where there are none: the same call gets the same one each time."""
+
+    def __init__(self) -> None:
+        self._made_up = 0
+        self._waiting: list[tuple[str, str]] = []  # of the last turn's calls without an id: name, id
+
+    def begin(self, message: Message) -> Sequence[ToolCall]:
+        """The calls of the next message."""
+        if calls := message.calls:
+            self._waiting.clear()
+        return calls
+
+    def of_call(self, call: ToolCall) -> str:
+        """Its id."""
+        if call.id:
+            return call.id
+        self._made_up += 1
+        call_id = f"call{self._made_up:05}"  # nine letters and digits: some chat templates take nothing else
+        self._waiting.append((call.name, call_id))
+        return call_id
+
+    def of_result(self, result: ToolResult) -> str:
+        """The id of the call that it answers."""
+        if result.call_id:
+            return result.call_id
+        for place, (name, call_id) in enumerate(self._waiting):
+            if name == result.name:
+                del self._waiting[place]
+                return call_id
+        return "call00000"  # of a call that is not in the history: the server will say so
+
+
+def wire_arguments(call: ToolCall) -> str:
+    return clean_text(json.dumps(call.arguments, ensure_ascii=False))
+
+
+def wire_schema(schema: JsonObject) -> JsonObject:
+    """An answer's schema, held to strictly where strict mode can."""
+    strict = strict_schema(schema)
+    return {"name": "answer", "schema": schema if strict is None else strict, "strict": strict is not None}
+
+
+def image_url(image: ImagePart) -> str:
+    return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
+def result_text(result: ToolResult, profile: Profile) -> str:
+    """What a tool answered; what it showed is said in words to a model that does not see, so that the run goes on."""
+    if profile.sees is not False:
+        return result.content
+    notes = [f"[{image.url or image.media_type}: an image, which this model cannot see]" for image in result.images]
+    return "\n".join([result.content, *notes])
+
+
+def may_call(request: ModelRequest) -> bool:
+    """Whether the model may call a tool in its answer."""
+    return bool(request.tools) and request.tool_choice != "none"
+
+
+def needs_profile(request: ModelRequest) -> bool:
+    """Whether something in the request is written in one way for one server and in another for the next."""
+    if request.output_schema is not None:
+        return True
+    for message in request.messages:
+        for part in message.content:
+            if isinstance(part, ImagePart) or (isinstance(part, ToolResult) and part.images):
+                return True
+    return False
+
+
+def check_schema(request: ModelRequest, profile: Profile) -> None:
+    """Refuse an ``output_schema`` that would keep the model from calling tools.
+
+    Raises:
+        UnsupportedInputError: it would.
+    """
+    if may_call(request) and profile.schema != "with_tools":
+        raise UnsupportedInputError(
+            f"{profile.server} lets a model call no tools while its answer is held to output_schema: leave one of the "
+            "two out (Provider.output_mode says how to ask for the answer instead), or pass profile=… if this server "
+            "can do both"
+        )
+
+
+def check_images(message: Message, profile: Profile) -> None:
+    """Refuse images in a message that cannot hold them, or for a model that does not see.
+
+    Raises:
+        UnsupportedInputError: one of the two.
+    """
+    if message.role != "user":
+        raise UnsupportedInputError(f"OpenAI's APIs take images only from the user, not from {message.role!r}")
+    if profile.sees is False:
+        raise UnsupportedInputError(
+            f"The model at {profile.server} does not see: leave the images out, or take a model with vision"
+        )

@@ -1,0 +1,83 @@
+"""What servers of OpenAI's APIs make of them, where they differ: one `Profile` each, and how a server is recognised."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from agentkit.messages import JsonObject
+from agentkit.providers._sse import as_object
+
+__all__ = ["LLAMA_CPP", "LM_STUDIO", "OLLAMA", "OPENAI", "UNKNOWN", "VLLM", "Profile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a server can do, and what it wants.
+
+    Args:
+        server: its name, as messages show it.
+        max_tokens: the field of Chat Completions that bounds a turn's tokens.
+        schema: whether the answer can be held to a JSON Schema: ``with_tools``, ``without_tools`` (where a request has
+            both, the server lets the model write nothing but the answer, and no call), or ``unknown``.
+        strict: whether it knows strict mode, in which it holds calls and answers to their schemas.
+        reasoning: the field of Chat Completions' assistant messages in which the model's reasoning is sent back; empty
+            for none.
+        sees: whether the model takes images; None if that is not known.
+    """
+
+    server: str
+    max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    schema: Literal["with_tools", "without_tools", "unknown"] = "unknown"
+    strict: bool = False
+    reasoning: str = ""
+    sees: bool | None = None
+
+
+UNKNOWN: Final = Profile("an unknown server")
+OPENAI: Final = Profile("OpenAI", "max_completion_tokens", "with_tools", strict=True)
+VLLM: Final = Profile("vLLM", schema="without_tools", reasoning="reasoning")
+LLAMA_CPP: Final = Profile("llama.cpp's server", schema="without_tools", reasoning="reasoning_content")
+OLLAMA: Final = Profile("Ollama", schema="without_tools", reasoning="reasoning")
+LM_STUDIO: Final = Profile("LM Studio", schema="without_tools")
+
+Get: TypeAlias = Callable[[str], Awaitable[JsonObject]]
+"""A URL → the JSON that it answers with, an empty object where it has none to give."""
+
+
+def by_host(base_url: str) -> Profile | None:
+    """The profile of a server that is known by its address."""
+    host = urlsplit(base_url).hostname or ""
+    return OPENAI if re.search(r"(^|\.)openai(\.azure)?\.com$", host) else None
+
+
+async def by_asking(get: Get, base_url: str, model: str) -> Profile:
+    """The profile of a server that says what it is: each has a place of its own where it does.
+
+    Raises:
+        Exception: whatever ``get`` raises.
+    """
+    root = base_url.rstrip("/").removesuffix("/v1")
+    props, ollama, studio, models = await asyncio.gather(
+        get(f"{root}/props"), get(f"{root}/api/version"), get(f"{root}/api/v0/models"), get(f"{base_url}/models")
+    )
+    if "default_generation_settings" in props:
+        vision = as_object(props.get("modalities")).get("vision")
+        return replace(LLAMA_CPP, sees=vision if isinstance(vision, bool) else None)
+    if "version" in ollama:
+        return OLLAMA
+    if any("compatibility_type" in entry for entry in _entries(studio)):
+        kinds = [entry.get("type") for entry in _entries(studio) if entry.get("id") == model]
+        return replace(LM_STUDIO, sees=kinds[0] == "vlm" if kinds else None)
+    if any(entry.get("owned_by") == "vllm" for entry in _entries(models)):
+        return VLLM
+    return UNKNOWN
+
+
+def _entries(listing: JsonObject) -> list[JsonObject]:
+    data = listing.get("data")
+    return [as_object(entry) for entry in data] if isinstance(data, list) else []
