@@ -36,7 +36,7 @@ def strict_schema(schema: JsonObject) -> JsonObject | None:
     then accepts is always valid for the schema as it was given.
     """
     try:
-        strict = _strict(schema)
+        strict = _strict(_without_reference(schema))
     except _Unsupported:
         return None
     return strict if strict.get("type") == "object" else None
@@ -44,6 +44,15 @@ def strict_schema(schema: JsonObject) -> JsonObject | None:
 
 class _Unsupported(Exception):
     pass
+
+
+def _without_reference(schema: JsonObject) -> JsonObject:
+    """What the root refers to, in its place; pydantic writes a reference there for a model that holds itself."""
+    definitions = schema.get("$defs")
+    if isinstance(definitions, dict) and isinstance(ref := schema.get("$ref"), str):
+        definition = definitions.get(ref.removeprefix("#/$defs/"))
+        return {**definition, "$defs": definitions} if isinstance(definition, dict) else schema
+    return schema
 
 
 def _strict(schema: object) -> JsonObject:
@@ -72,9 +81,13 @@ def _closed(schema: JsonObject) -> JsonObject:
     may be left out must be one that may be null, with null as the default: then null says the same."""
     if schema.get("additionalProperties", False) is not False:
         raise _Unsupported
+    named = _mapping(schema.get("properties"))
+    required = _list(schema.get("required", []))
+    if any(name not in named for name in required):
+        raise _Unsupported
     properties: JsonObject = {}
-    for name, value in _mapping(schema.get("properties")).items():
-        if name not in _list(schema.get("required", [])):
+    for name, value in named.items():
+        if name not in required:
             if not isinstance(value, dict) or "default" not in value or not _is_nullable(value):
                 raise _Unsupported
             value = {key: item for key, item in value.items() if key != "default"}

@@ -62,13 +62,13 @@ async def by_asking(get: Get, base_url: str, model: str) -> Profile:
         Exception: whatever ``get`` raises.
     """
     root = base_url.rstrip("/").removesuffix("/v1")
-    props, ollama, studio, models = await asyncio.gather(
-        get(f"{root}/props"), get(f"{root}/api/version"), get(f"{root}/api/v0/models"), get(f"{base_url}/models")
-    )
+    places = f"{root}/props", f"{root}/api/version", f"{root}/api/v0/models", f"{base_url.rstrip('/')}/models"
+    answers = await asyncio.gather(*map(get, places), return_exceptions=True)  # all of them end before one is raised
+    props, ollama, studio, models = map(_raised, answers)
     if "default_generation_settings" in props:
         vision = as_object(props.get("modalities")).get("vision")
         return replace(LLAMA_CPP, sees=vision if isinstance(vision, bool) else None)
-    if "version" in ollama:
+    if isinstance(ollama.get("version"), str):
         return OLLAMA
     if any("compatibility_type" in entry for entry in _entries(studio)):
         kinds = [entry.get("type") for entry in _entries(studio) if entry.get("id") == model]
@@ -76,6 +76,12 @@ async def by_asking(get: Get, base_url: str, model: str) -> Profile:
     if any(entry.get("owned_by") == "vllm" for entry in _entries(models)):
         return VLLM
     return UNKNOWN
+
+
+def _raised(answer: JsonObject | BaseException) -> JsonObject:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 def _entries(listing: JsonObject) -> list[JsonObject]:
