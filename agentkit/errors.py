@@ -18,6 +18,7 @@
     │   ├── UnsupportedInputError     this provider cannot take such input, an image for example
     │   ├── ContextOverflowError      the prompt does not fit the model's context
     │   └── ModelLoadError            a local model file that cannot be loaded
+    ├── ImageError                  an image that is too large, or none
     ├── DownloadError               a model could not be fetched from the hub
     │   ├── ModelAccessError          the hub wants a token, or a licence accepted
     │   ├── DiskSpaceError            it does not fit on the disk
@@ -48,6 +49,7 @@ __all__ = [
     "DownloadError",
     "DuplicateToolError",
     "FallbackError",
+    "ImageError",
     "InvalidArgumentsError",
     "MissingExtraError",
     "ModelAccessError",
@@ -178,6 +180,10 @@ class ContextOverflowError(ProviderError):
 
 class ModelLoadError(ProviderError):
     """A model file is missing, truncated, not a GGUF, or of an architecture the engine does not know."""
+
+
+class ImageError(AgentKitError):
+    """An image is larger than models take, or is of no kind that they take."""
 
 
 class DownloadError(AgentKitError):

@@ -5,10 +5,15 @@ This is the only language spoken inside agentkit; a vendor's wire format ends at
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
+
+from agentkit.errors import ImageError
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
@@ -48,6 +53,14 @@ ToolErrorKind: TypeAlias = Literal[
     "unknown_tool", "invalid_arguments", "exception", "timeout", "unserializable", "not_run"
 ]
 
+_MAX_IMAGE: Final = 20 * 10**6  # bytes
+_BEGINNINGS: Final = {
+    "image/png": rb"\x89PNG\r\n\x1a\n",
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/gif": rb"GIF8[79]a",
+    "image/webp": rb"RIFF.{4}WEBP",
+}
+
 # How pydantic writes what JSON has no form for: bytes as base64, infinities as the constants that Python reads back.
 _JSON: Final[ConfigDict] = {"ser_json_bytes": "base64", "val_json_bytes": "base64", "ser_json_inf_nan": "constants"}
 
@@ -83,6 +96,39 @@ class ImagePart:
     kind: Literal["image"] = "image"
 
     __pydantic_config__: ClassVar[ConfigDict] = _JSON
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str]) -> ImagePart:
+        """The image in a file; what kind it is, its content says, not its name.
+
+        Raises:
+            ImageError: not a PNG, JPEG, GIF or WebP, or more than 20 MB.
+            OSError: the file cannot be read.
+        """
+        with Path(path).open("rb") as file:
+            return cls._read(file.read(_MAX_IMAGE + 1), f"The image {os.fspath(path)}")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ImagePart:
+        """The image that these bytes are.
+
+        Raises:
+            ImageError: not a PNG, JPEG, GIF or WebP, or more than 20 MB.
+        """
+        return cls._read(data, "The image")
+
+    @classmethod
+    def _read(cls, data: bytes, what: str) -> ImagePart:
+        if len(data) > _MAX_IMAGE:
+            raise ImageError(
+                f"{what} has more than {_MAX_IMAGE // 10**6} MB, which is all that models take: make it smaller"
+            )
+        for media_type, beginning in _BEGINNINGS.items():
+            if re.match(beginning, data, re.DOTALL):
+                return cls(data, media_type)
+        raise ImageError(
+            f"{what} is no PNG, JPEG, GIF or WebP (it begins with {data[:12]!r}), and models take no other: convert it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit.errors import ImageError
 from agentkit.messages import (
     ImagePart,
     Message,
@@ -92,3 +95,44 @@ def test_cleaned_text_can_always_be_sent(given_text: str) -> None:
 
 def test_cleaning_json_goes_to_its_depth() -> None:
     assert clean_json({"a\ud800": ["\udc00", {"b": 1.5, "c": None}]}) == {"a\ufffd": ["\ufffd", {"b": 1.5, "c": None}]}
+
+
+IMAGES = {
+    "image/png": b"\x89PNG\r\n\x1a\n....",
+    "image/jpeg": b"\xff\xd8\xff\xe0....",
+    "image/gif": b"GIF89a....",
+    "image/webp": b"RIFF\n\x00\x00\x00WEBPVP8 ",
+}
+
+
+@pytest.mark.parametrize("media_type", IMAGES)
+def test_images_say_themselves_what_they_are(media_type: str, tmp_path: Path) -> None:
+    file = tmp_path / "picture.txt"
+    file.write_bytes(IMAGES[media_type])
+    assert ImagePart.from_path(file) == ImagePart.from_path(str(file)) == ImagePart(IMAGES[media_type], media_type)
+    assert ImagePart.from_bytes(IMAGES[media_type]) == ImagePart(IMAGES[media_type], media_type)
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF....WAVE", b"<svg/>", b"x\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image(data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    file.write_bytes(data)
+    with pytest.raises(ImageError, match=r"picture\.png is no PNG"):
+        ImagePart.from_path(file)
+    with pytest.raises(ImageError, match="is no PNG"):
+        ImagePart.from_bytes(data)
+
+
+def test_images_that_are_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "picture.gif"
+    file.write_bytes(b"GIF89a" + bytes(20_000_000 - 6))
+    assert len(ImagePart.from_path(file).data) == 20_000_000
+    with file.open("ab") as growing:
+        growing.write(b"x")
+    with pytest.raises(ImageError, match=r"picture\.gif has more than 20 MB"):
+        ImagePart.from_path(file)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ImagePart.from_path(tmp_path / "none.png")

@@ -40,6 +40,7 @@ class OpenAIResponsesProvider(OpenAIServer):
         extra_body: more fields of the request: ``{"reasoning": {"effort": "low", "summary": "auto"}}``, say. Without
             a summary asked for, OpenAI shows no reasoning.
         profile: what the server can do; see `OpenAIProvider`.
+        transport: what sends the requests, for tests; see `agentkit.testing.http.RecordedTransport`.
 
     Settings: there are no stop strings (`UnsupportedInputError`) and no seed (left out) in this API.
 
