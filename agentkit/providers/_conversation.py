@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from agentkit.errors import UnsupportedInputError
-from agentkit.messages import ImagePart, JsonObject, Message, ToolCall, ToolResult, clean_text
+from agentkit.messages import ImagePart, JsonObject, Message, Part, ToolCall, ToolResult, clean_text
 from agentkit.providers._strict import strict_schema
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.profiles import Profile
@@ -85,15 +85,13 @@ def may_call(request: ModelRequest) -> bool:
     return bool(request.tools) and request.tool_choice != "none"
 
 
-def needs_profile(request: ModelRequest) -> bool:
-    """Whether something in the request is written in one way for one server and in another for the next."""
+def needs_profile(request: ModelRequest, *kinds: type[Part]) -> bool:
+    """Whether the request is written in one way for one server and in another for the next: it has an
+    ``output_schema``, a part of these kinds or an image from a tool."""
     if request.output_schema is not None:
         return True
-    for message in request.messages:
-        for part in message.content:
-            if isinstance(part, ImagePart) or (isinstance(part, ToolResult) and part.images):
-                return True
-    return False
+    parts = (part for message in request.messages for part in message.content)
+    return any(isinstance(part, kinds) or (isinstance(part, ToolResult) and part.images) for part in parts)
 
 
 def check_schema(request: ModelRequest, profile: Profile) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentkit.messages import JsonObject
+from agentkit.messages import ImagePart, JsonObject, ReasoningPart
 from agentkit.providers._chat_completions import Turn, request_body
 from agentkit.providers._conversation import may_call, needs_profile
 from agentkit.providers._openai_server import OpenAIServer
@@ -48,13 +48,8 @@ class OpenAIProvider(OpenAIServer):
         return "native" if schema == "with_tools" or (schema == "without_tools" and not has_tools) else "tool"
 
     async def _body(self, request: ModelRequest) -> JsonObject:
-        known = self._profile or (await self.profile() if _needs_profile(request) else UNKNOWN)
+        known = self._profile or (await self.profile() if needs_profile(request, ImagePart, ReasoningPart) else UNKNOWN)
         return request_body(request, self.model, known)
 
     def _turn(self, request: ModelRequest) -> Turn:
         return Turn(self._server, request.tools if may_call(request) else ())
-
-
-def _needs_profile(request: ModelRequest) -> bool:
-    """Whether something in the request is written in one way for one server and in another for the next."""
-    return needs_profile(request) or any(message.reasoning for message in request.messages)

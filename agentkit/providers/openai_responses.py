@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agentkit.errors import ProviderStatusError
-from agentkit.messages import JsonObject
+from agentkit.messages import ImagePart, JsonObject
 from agentkit.providers._conversation import may_call, needs_profile
 from agentkit.providers._openai_server import OpenAIServer
 from agentkit.providers._responses import ResponsesTurn, request_body
@@ -59,7 +59,7 @@ class OpenAIResponsesProvider(OpenAIServer):
         return "native" if (await self.profile()).schema == "with_tools" else "tool"
 
     async def _body(self, request: ModelRequest) -> JsonObject:
-        known = self._profile or (await self.profile() if needs_profile(request) else UNKNOWN)
+        known = self._profile or (await self.profile() if needs_profile(request, ImagePart) else UNKNOWN)
         body = request_body(request, self.model, known)
         return body | {"include": [_ENCRYPTED]} if self._asks_encrypted else body
 

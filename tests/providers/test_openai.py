@@ -723,15 +723,16 @@ def test_arguments_never_written_are_none(arguments: str | None) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", '{"a": 1'])
-def test_call_cut_off_by_the_token_limit(raw: str) -> None:
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_call_cut_off_in_the_middle(raw: str, finish: str) -> None:
     answer = calls_answer(
-        call(0, id="c1", name="now", arguments="{}"), call(1, id="c2", name="add", arguments=raw), finish="length"
+        call(0, id="c1", name="now", arguments="{}"), call(1, id="c2", name="add", arguments=raw), finish=finish
     )
     response = response_of(answer)
     assert response.calls == [ToolCall("now", {}, "c1")]
     (problem,) = response.problems
     assert (problem.kind, problem.name, problem.raw) == ("truncated", "add", raw)
-    assert response.finish_reason == "length"
+    assert response.finish_reason == finish
 
 
 def test_call_that_was_whole_at_the_token_limit() -> None:

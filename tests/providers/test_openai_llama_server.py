@@ -1,22 +1,27 @@
-"""OpenAIProvider against llama.cpp's own server, with the real SmolLM2 under a template that shows tools."""
+"""The providers of both OpenAI APIs against llama.cpp's own server, with the real SmolLM2 under a template that shows
+tools."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentkit import ModelSettings, ToolCall, ToolResult, tool
-from agentkit.errors import ContextOverflowError
+from agentkit.errors import ContextOverflowError, UnsupportedInputError
 from agentkit.events import TextDelta
-from agentkit.messages import Message, ModelResponse, TextPart
+from agentkit.messages import ImagePart, Message, ModelResponse, ReasoningPart, TextPart
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.llama_cpp.catalog import bundled_path
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.providers.openai_responses import OpenAIResponsesProvider
+from agentkit.providers.profiles import LLAMA_CPP, OPENAI
 from agentkit.testing.http import RecordedTransport
 
 HERMES = (
@@ -50,9 +55,14 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.kill()
 
 
-def test_text_streams_and_is_counted(base_url: str) -> None:
+@pytest.fixture(params=[OpenAIProvider, OpenAIResponsesProvider])
+def provider(request: pytest.FixtureRequest, base_url: str) -> OpenAIProvider | OpenAIResponsesProvider:
+    made: OpenAIProvider | OpenAIResponsesProvider = request.param("smollm2", base_url)
+    return made
+
+
+def test_text_streams_and_is_counted(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
     async def collect() -> list[object]:
-        provider = OpenAIProvider("smollm2", base_url)
         settings = ModelSettings(max_tokens=12, temperature=0)
         return [
             event
@@ -65,7 +75,7 @@ def test_text_streams_and_is_counted(base_url: str) -> None:
     assert 0 < last.usage.output_tokens <= 12  # type: ignore[attr-defined]
 
 
-def test_a_history_with_calls_and_results_is_understood(base_url: str) -> None:
+def test_a_history_with_calls_and_results_is_understood(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
     @tool
     def weather(city: str) -> str:
         """The weather in a city now."""
@@ -73,11 +83,13 @@ def test_a_history_with_calls_and_results_is_understood(base_url: str) -> None:
 
     conversation = [
         Message("user", "How is the weather in Oslo?"),
-        Message("assistant", [TextPart("Let me look."), ToolCall("weather", {"city": "Oslo"}, "call00001")]),
+        Message(
+            "assistant",
+            [ReasoningPart("Hm."), TextPart("Let me look."), ToolCall("weather", {"city": "Oslo"}, "call00001")],
+        ),
         Message("tool", ToolResult("call00001", "weather", "7 degrees, rain")),
     ]
     settings = ModelSettings(temperature=0, max_tokens=40)
-    provider = OpenAIProvider("smollm2", base_url)
     response = asyncio.run(provider.complete(conversation, tools=[weather], settings=settings))
     assert response.problems == []
     assert response.text or response.calls
@@ -94,8 +106,61 @@ def test_what_came_over_the_wire_is_played_without_the_server(base_url: str, tmp
     assert (tmp_path / "wire.jsonl").stat().st_size == size  # the server was not asked again
 
 
-def test_a_prompt_that_is_too_long(base_url: str) -> None:
+def test_a_prompt_that_is_too_long(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
     with pytest.raises(ContextOverflowError) as caught:
-        asyncio.run(OpenAIProvider("smollm2", base_url).complete("word " * 3000))
+        asyncio.run(provider.complete("word " * 3000))
     assert caught.value.tokens > 3000
     assert caught.value.limit == 2048
+
+
+def test_the_token_limit_is_noticed(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
+    response = asyncio.run(provider.complete("Tell me a story.", settings=ModelSettings(max_tokens=3)))
+    assert (response.finish_reason, response.usage.output_tokens) == ("length", 3)
+
+
+def test_the_server_says_what_it_can_do(base_url: str) -> None:
+    assert asyncio.run(OpenAIProvider("smollm2", base_url).profile()) == replace(LLAMA_CPP, sees=False)
+
+
+def test_an_image_is_refused_before_it_is_sent(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
+    with pytest.raises(UnsupportedInputError, match="does not see"):
+        asyncio.run(provider.complete(Message("user", ImagePart(b"\x89PNG"))))
+
+
+def test_an_image_that_a_tool_shows_is_told_in_words(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
+    conversation = [
+        Message("user", "Draw a cat."),
+        Message("assistant", [ToolCall("draw", {}, "call00001")]),
+        Message("tool", ToolResult("call00001", "draw", "done", images=(ImagePart(b"\x89PNG"),))),
+    ]
+    assert asyncio.run(provider.complete(conversation, settings=ModelSettings(max_tokens=3))).text
+
+
+def test_an_answer_is_held_to_a_schema(base_url: str) -> None:
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"name": {"enum": ["Anna", "Bert"], "type": "string"}, "old": {"type": "boolean"}},
+        "required": ["name", "old"],
+    }
+    provider = OpenAIProvider("smollm2", base_url)
+    settings = ModelSettings(max_tokens=60)
+    response = asyncio.run(provider.complete("Who is 7?", output_schema=schema, settings=settings))
+    assert json.loads(response.text).keys() == {"name", "old"}
+
+
+def test_a_schema_would_keep_the_model_from_calling(base_url: str) -> None:
+    """What the profile says of this server is still so: the answer is held to the schema, whatever the tools are."""
+
+    @tool
+    def weather(city: str) -> str:
+        """The weather in a city now."""
+        return "7 degrees, rain"
+
+    schema: dict[str, object] = {"type": "object", "properties": {"a": {"enum": ["b"], "type": "string"}}}
+    provider = OpenAIProvider("smollm2", base_url, profile=OPENAI)
+    settings = ModelSettings(max_tokens=60)
+    response = asyncio.run(
+        provider.complete("How is the weather in Oslo?", tools=[weather], output_schema=schema, settings=settings)
+    )
+    assert response.calls == []
+    assert response.text.lstrip().startswith("{")
