@@ -25,10 +25,10 @@ from agentkit.messages import (
 from agentkit.providers._answer import Answer, Call
 from agentkit.providers._conversation import (
     CallIds,
-    check_images,
     check_schema,
     image_url,
     result_text,
+    text_or_parts,
     wire_arguments,
     wire_schema,
 )
@@ -92,19 +92,17 @@ def _wire_messages(messages: Sequence[Message], profile: Profile) -> Iterator[Js
     ids = CallIds()
     shown: list[JsonObject] = []  # what tools showed, which no tool's message can hold: the user's turn does
     for message in messages:
-        calls = [_wire_call(call, ids.of_call(call)) for call in ids.begin(message)]
+        ids.begin(message)
+        calls = [_wire_call(call, ids.of_call(call)) for call in message.calls]
         for result in message.results:
-            yield {
-                "role": "tool",
-                "tool_call_id": ids.of_result(result),
-                "content": clean_text(result_text(result, profile)),
-            }
+            text = result_text(result, profile)
+            yield {"role": "tool", "tool_call_id": ids.of_result(result), "content": text}
             shown += _wire_shown(result, profile)
         content = _wire_content(message, profile)
         if message.results and not content:
             continue
         if shown and message.role == "user":  # not two turns of the user: some chat templates want them to alternate
-            content = [*shown, *([_wire_text(content)] if isinstance(content, str) else content)]
+            content = [*shown, *([_wire_part(TextPart(content))] if isinstance(content, str) else content)]
         elif shown:
             yield {"role": "user", "content": shown}
         shown = []
@@ -125,27 +123,18 @@ def _wire_call(call: ToolCall, call_id: str) -> JsonObject:
 def _wire_shown(result: ToolResult, profile: Profile) -> list[JsonObject]:
     if not result.images or profile.sees is False:
         return []
-    return [_wire_text(f"Shown by {result.name}:"), *map(_wire_image, result.images)]
+    return [_wire_part(TextPart(f"Shown by {result.name}:")), *map(_wire_part, result.images)]
 
 
 def _wire_content(message: Message, profile: Profile) -> str | list[JsonObject]:
-    """Text as a string; with images, a list."""
-    if not any(isinstance(part, ImagePart) for part in message.content):
-        return clean_text(message.text)
-    check_images(message, profile)
-    return [
-        _wire_text(part.text) if isinstance(part, TextPart) else _wire_image(part)
-        for part in message.content
-        if isinstance(part, TextPart | ImagePart)
-    ]
+    content = text_or_parts(message, profile)
+    return content if isinstance(content, str) else [_wire_part(part) for part in content]
 
 
-def _wire_text(text: str) -> JsonObject:
-    return {"type": "text", "text": clean_text(text)}
-
-
-def _wire_image(image: ImagePart) -> JsonObject:
-    return {"type": "image_url", "image_url": {"url": image_url(image)}}
+def _wire_part(part: TextPart | ImagePart) -> JsonObject:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": clean_text(part.text)}
+    return {"type": "image_url", "image_url": {"url": image_url(part)}}
 
 
 # ── the answer's bytes → events ──────────────────────────────────────────────────────────────────────────────────────

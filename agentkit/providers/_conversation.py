@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 
 from agentkit.errors import UnsupportedInputError
-from agentkit.messages import ImagePart, JsonObject, Message, Part, ToolCall, ToolResult, clean_text
+from agentkit.messages import ImagePart, JsonObject, Message, Part, TextPart, ToolCall, ToolResult, clean_text
 from agentkit.providers._strict import strict_schema
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.profiles import Profile
 
 __all__ = [
     "CallIds",
-    "check_images",
     "check_schema",
     "image_url",
     "may_call",
     "needs_profile",
     "result_text",
+    "text_or_parts",
     "wire_arguments",
     "wire_schema",
 ]
@@ -32,11 +31,10 @@ class CallIds:
         self._made_up = 0
         self._waiting: list[tuple[str, str]] = []  # of the last turn's calls without an id: name, id
 
-    def begin(self, message: Message) -> Sequence[ToolCall]:
-        """The calls of the next message."""
-        if calls := message.calls:
+    def begin(self, message: Message) -> None:
+        """The next message. If it has calls, results after it are theirs."""
+        if message.calls:
             self._waiting.clear()
-        return calls
 
     def of_call(self, call: ToolCall) -> str:
         """Its id."""
@@ -72,12 +70,29 @@ def image_url(image: ImagePart) -> str:
     return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
+def text_or_parts(message: Message, profile: Profile) -> str | list[TextPart | ImagePart]:
+    """A message's text; where it has images, its parts.
+
+    Raises:
+        UnsupportedInputError: the message cannot hold images, or the model does not see.
+    """
+    if not any(isinstance(part, ImagePart) for part in message.content):
+        return clean_text(message.text)
+    if message.role != "user":
+        raise UnsupportedInputError(f"OpenAI's APIs take images only from the user, not from {message.role!r}")
+    if profile.sees is False:
+        raise UnsupportedInputError(
+            f"The model at {profile.server} does not see: leave the images out, or take a model with vision"
+        )
+    return [part for part in message.content if isinstance(part, TextPart | ImagePart)]
+
+
 def result_text(result: ToolResult, profile: Profile) -> str:
     """What a tool answered; what it showed is said in words to a model that does not see, so that the run goes on."""
     if profile.sees is not False:
-        return result.content
+        return clean_text(result.content)
     notes = [f"[{image.url or image.media_type}: an image, which this model cannot see]" for image in result.images]
-    return "\n".join([result.content, *notes])
+    return clean_text("\n".join([result.content, *notes]))
 
 
 def may_call(request: ModelRequest) -> bool:
@@ -105,18 +120,4 @@ def check_schema(request: ModelRequest, profile: Profile) -> None:
             f"{profile.server} lets a model call no tools while its answer is held to output_schema: leave one of the "
             "two out (Provider.output_mode says how to ask for the answer instead), or pass profile=… if this server "
             "can do both"
-        )
-
-
-def check_images(message: Message, profile: Profile) -> None:
-    """Refuse images in a message that cannot hold them, or for a model that does not see.
-
-    Raises:
-        UnsupportedInputError: one of the two.
-    """
-    if message.role != "user":
-        raise UnsupportedInputError(f"OpenAI's APIs take images only from the user, not from {message.role!r}")
-    if profile.sees is False:
-        raise UnsupportedInputError(
-            f"The model at {profile.server} does not see: leave the images out, or take a model with vision"
         )

@@ -28,9 +28,9 @@ from agentkit.messages import (
 from agentkit.providers._answer import Answer, Call
 from agentkit.providers._conversation import (
     CallIds,
-    check_images,
     image_url,
     result_text,
+    text_or_parts,
     wire_arguments,
     wire_schema,
 )
@@ -120,6 +120,7 @@ def _wire_items(messages: Sequence[Message], profile: Profile) -> Iterator[JsonO
 def _wire_turn(message: Message, ids: CallIds, profile: Profile) -> Iterator[JsonObject]:
     """The model's own turn, in the order in which it was written. Reasoning that led to nothing is left out, as in a
     turn that was cut off: the API refuses it."""
+    text_or_parts(message, profile)  # refuses images
     reasoning: list[JsonObject] = []
     phase: JsonObject = {}  # of the message that comes next
     for part in message.content:
@@ -138,7 +139,6 @@ def _wire_turn(message: Message, ids: CallIds, profile: Profile) -> Iterator[Jso
             arguments = wire_arguments(part)
             item = {"type": "function_call", "call_id": ids.of_call(part), "name": part.name, "arguments": arguments}
         else:
-            check_images(message, profile)
             continue
         yield from reasoning
         reasoning.clear()
@@ -146,30 +146,21 @@ def _wire_turn(message: Message, ids: CallIds, profile: Profile) -> Iterator[Jso
 
 
 def _wire_content(message: Message, profile: Profile) -> str | list[JsonObject]:
-    """Text as a string; with images, a list."""
-    if not any(isinstance(part, ImagePart) for part in message.content):
-        return clean_text(message.text)
-    check_images(message, profile)
-    return [
-        _wire_text(part.text) if isinstance(part, TextPart) else _wire_image(part)
-        for part in message.content
-        if isinstance(part, TextPart | ImagePart)
-    ]
+    content = text_or_parts(message, profile)
+    return content if isinstance(content, str) else [_wire_part(part) for part in content]
 
 
 def _wire_output(result: ToolResult, profile: Profile) -> str | list[JsonObject]:
-    text = clean_text(result_text(result, profile))
+    text = result_text(result, profile)
     if not result.images or profile.sees is False:
         return text
-    return [_wire_text(text), *map(_wire_image, result.images)]
+    return [_wire_part(TextPart(text)), *map(_wire_part, result.images)]
 
 
-def _wire_text(text: str) -> JsonObject:
-    return {"type": "input_text", "text": clean_text(text)}
-
-
-def _wire_image(image: ImagePart) -> JsonObject:
-    return {"type": "input_image", "image_url": image_url(image), "detail": "auto"}
+def _wire_part(part: TextPart | ImagePart) -> JsonObject:
+    if isinstance(part, TextPart):
+        return {"type": "input_text", "text": clean_text(part.text)}
+    return {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
 
 
 # ── the answer's events → ours ───────────────────────────────────────────────────────────────────────────────────────
@@ -273,17 +264,17 @@ class ResponsesTurn:
                 texts = [str(part.get("text")) for part in _parts(item.get("summary")) or _parts(item.get("content"))]
                 if texts:
                     yield ReasoningDelta(clean_text("\n\n".join(texts)))
-            if item.get("encrypted_content") or item.get(
-                "content"
-            ):  # by its id alone nothing is found: it is not stored
+            # By its id alone the server would find nothing: it was not stored.
+            if item.get("encrypted_content") or item.get("content"):
                 kept = {key: value for key, value in item.items() if value is not None and key != "status"}
                 yield ReasoningEnd({_STATE: kept})
 
     def _end_response(self, response: JsonObject) -> Iterator[ModelEvent]:
         self._response = response
         if not self._any_item:
+            known = self._streamed | self._calls.keys()
             for index, item in enumerate(_parts(response.get("output"))):
-                yield from self._end(item, {index, str(item.get("id"))})
+                yield from self._end(item, known & {index, str(item.get("id"))} or {index})
 
     def _call(self, keys: set[object]) -> Call:
         """The call that an event belongs to, a new one if it is the first."""

@@ -436,6 +436,14 @@ def test_server_that_does_not_stream() -> None:
     assert (response.text, response.calls, response.usage) == ("hi", [ToolCall("add", {}, "c1")], USED)
 
 
+def test_calls_without_ids_are_told_apart() -> None:
+    calls = [{"type": "function_call", "name": "add", "arguments": f'{{"a": {number}}}'} for number in (1, 2)]
+    for answer in (reply(whole(*calls)), sse(*map(done, calls, (0, 1)), completed())):
+        first, second = response_of(answer).calls
+        assert (first.arguments, second.arguments) == ({"a": 1}, {"a": 2})
+        assert first.id != second.id
+
+
 def test_text_is_not_read_twice() -> None:
     item = message_item(text_part("hi"))
     assert response_of(sse(delta("output_text", "hi"), completed(item))).text == "hi"
