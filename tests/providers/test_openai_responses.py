@@ -527,6 +527,8 @@ def test_token_limit_that_the_server_keeps_to_itself() -> None:
     answer = sse(delta("output_text", "hi"), {"type": "response.completed", "response": ending})
     assert response_of(answer, settings=ModelSettings(max_tokens=5)).finish_reason == "length"
     assert response_of(answer, settings=ModelSettings(max_tokens=6)).finish_reason == "stop"
+    openai = sse(delta("output_text", "hi"), completed())  # says itself that it is complete, with 5 tokens too
+    assert response_of(openai, settings=ModelSettings(max_tokens=5)).finish_reason == "stop"
 
 
 def test_call_without_a_name() -> None:
@@ -604,10 +606,11 @@ def test_error_in_the_stream_without_a_reason() -> None:
     assert "it broke" in str(error)
 
 
-def test_error_in_an_answer_that_is_not_streamed() -> None:
-    error = error_of(reply(whole(error={"code": "server_error", "message": "it broke"})))
+@pytest.mark.parametrize(("code", "status"), [("server_error", 500), ("invalid_prompt", 400)])
+def test_error_in_an_answer_that_is_not_streamed(code: str, status: int) -> None:
+    error = error_of(reply(whole(error={"code": code, "message": "it broke"})))
     assert isinstance(error, ProviderStatusError)
-    assert error.status == 500
+    assert (error.status, "it broke" in str(error)) == (status, True)
 
 
 def test_prompt_that_is_too_long() -> None:

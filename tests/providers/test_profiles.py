@@ -128,6 +128,21 @@ def test_nothing_is_asked_where_nothing_depends_on_it() -> None:
         assert [request.method for request in server.requests] == ["POST"]
 
 
+@pytest.mark.parametrize(
+    ("message", "schema"),
+    [
+        (Message("user", PNG), None),
+        (Message("tool", ToolResult("c1", "draw", "drawn", images=(PNG,))), None),
+        (Message("assistant", ReasoningPart("hm")), None),
+        (Message("user", "hi"), SCHEMA),
+    ],
+)
+def test_what_depends_on_the_server(message: Message, schema: JsonObject | None) -> None:
+    with serve(*[as_server("llama.cpp")] * 5) as server:
+        asyncio.run(provider_at(server).complete(message, output_schema=schema))
+        assert [request.method for request in server.requests] == [*["GET"] * 4, "POST"]
+
+
 def test_many_at_once_ask_once() -> None:
     async def run() -> None:
         provider = provider_at(server)
