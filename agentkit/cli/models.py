@@ -18,7 +18,7 @@ __all__ = ["list_models", "models", "pull", "rm"]
 MOST_CACHED: Final = 200
 """Models of the cache that are listed."""
 
-_KEYS: Final = {"openai": "OPENAI_API_KEY"}
+_KEYS: Final = {"openai": "OPENAI_API_KEY", "openai_responses": "OPENAI_API_KEY"}
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A short name, or OWNER/REPO[:QUANT_OR_FILE] on the Hugging Face hub.")
