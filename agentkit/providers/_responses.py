@@ -23,6 +23,7 @@ from agentkit.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    clean_json,
     clean_text,
 )
 from agentkit.providers._answer import Answer, Call
@@ -244,7 +245,7 @@ class ResponsesTurn:
         if item.get("type") == "function_call":
             yield from self._name(self._call(keys), item)
         elif item.get("type") == "message" and item.get("phase"):
-            yield ReasoningEnd({_STATE: {"phase": item["phase"]}})
+            yield _kept({"phase": item["phase"]})
 
     def _end(self, item: JsonObject, keys: set[object]) -> Iterator[ModelEvent]:
         self._any_item = True
@@ -266,8 +267,7 @@ class ResponsesTurn:
                     yield ReasoningDelta(clean_text("\n\n".join(texts)))
             # By its id alone the server would find nothing: it was not stored.
             if item.get("encrypted_content") or item.get("content"):
-                kept = {key: value for key, value in item.items() if value is not None and key != "status"}
-                yield ReasoningEnd({_STATE: kept})
+                yield _kept({key: value for key, value in item.items() if value is not None and key != "status"})
 
     def _end_response(self, response: JsonObject) -> Iterator[ModelEvent]:
         self._response = response
@@ -314,6 +314,10 @@ _INCOMPLETE: Final[Mapping[str, FinishReason]] = {
     "max_output_tokens": "length",
     "content_filter": "content_filter",
 }
+
+
+def _kept(item: JsonObject) -> ReasoningEnd:
+    return ReasoningEnd({_STATE: clean_json(item)})
 
 
 def _parts(content: object) -> list[JsonObject]:

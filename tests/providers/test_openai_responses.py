@@ -4,9 +4,12 @@ provider (connections, retries, HTTP errors) is tested there."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentkit import Agent
 from agentkit.errors import (
@@ -39,9 +42,11 @@ from agentkit.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    dump_messages,
 )
 from agentkit.providers import resolve_model
-from agentkit.providers.base import ModelRequest
+from agentkit.providers._responses import ResponsesTurn
+from agentkit.providers.base import ModelRequest, ResponseBuilder
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.profiles import OPENAI, Profile
 from agentkit.providers.retry import Retry
@@ -642,3 +647,58 @@ def test_problems_do_not_reach_the_wire() -> None:
     assert [
         item["content"] for item in sent([Message("assistant", []), Message("user", problem.message)])["input"]
     ] == ["Make it again."]
+
+
+# ── whatever a server sends ──────────────────────────────────────────────────────────────────────────────────────────
+
+KINDS = [
+    *("response.created", "response.completed", "response.incomplete", "response.output_item.added"),
+    *("response.output_item.done", "response.output_text.delta", "response.refusal.delta"),
+    *("response.reasoning_text.delta", "response.reasoning_summary_part.added"),
+    *("response.function_call_arguments.delta", "response.function_call_arguments.done", "response.unheard_of"),
+]
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "a", "add", '{"a": 1}', "\ud83d", "\ude42"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "id", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+items = st.fixed_dictionaries(
+    {"type": st.sampled_from(["function_call", "message", "reasoning"]) | junk},
+    optional=dict.fromkeys(
+        ("id", "call_id", "name", "arguments", "content", "summary", "encrypted_content", "phase", "status"), junk
+    ),
+)
+stream_events = st.fixed_dictionaries(
+    {"type": st.sampled_from(KINDS)},
+    optional={
+        **dict.fromkeys(("delta", "output_index", "item_id", "arguments", "summary_index"), junk),
+        "item": items | junk,
+        "response": st.fixed_dictionaries(
+            {},
+            optional={"output": st.lists(items | junk, max_size=3) | junk, "usage": junk, "incomplete_details": junk},
+        )
+        | junk,
+    },
+)
+
+
+@given(st.lists(stream_events, max_size=8))
+def test_any_events_are_an_answer_or_a_typed_error(given_events: list[JsonObject]) -> None:
+    turn = ResponsesTurn("the server", [add, search], 5)
+    events = [event for given_event in given_events for event in turn.feed(given_event)]
+    with suppress(ProviderError):
+        events += turn.finish()
+        assert isinstance(events[-1], ModelFinished)
+    started: list[str] = []
+    builder = ResponseBuilder()
+    for event in events:
+        builder.add(event)
+        if isinstance(event, ToolCallStart):
+            started.append(event.id)
+        elif isinstance(event, ToolCallEnd):
+            assert event.call.id in started
+    assert "" not in started
+    assert len(set(started)) == len(started)
+    dump_messages([builder.partial()]).encode()  # no lone surrogates, and JSON
