@@ -167,7 +167,7 @@ class OpenAIServer(Provider):
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         turn = self._turn(request)
-        response = await self._send(await self._body(request) | self._extra_body)
+        response = await self._open(request)
         try:
             async with aclosing(self._receive(response, turn)) as payloads:
                 async for payload in payloads:
@@ -203,6 +203,10 @@ class OpenAIServer(Provider):
             return as_object(response.json())
         except ValueError:
             return {}
+
+    async def _open(self, request: ModelRequest) -> httpx2.Response:
+        """Ask for the answer, which is yet to be read."""
+        return await self._send(await self._body(request) | self._extra_body)
 
     async def _send(self, body: JsonObject) -> httpx2.Response:
         import httpx2

@@ -67,14 +67,14 @@ class OpenAIResponsesProvider(OpenAIServer):
         tools = request.tools if may_call(request) else ()
         return ResponsesTurn(self._server, tools, request.settings.max_tokens)
 
-    async def _send(self, body: JsonObject) -> httpx2.Response:
+    async def _open(self, request: ModelRequest) -> httpx2.Response:
         try:
-            return await super()._send(body)
+            return await super()._open(request)
         except ProviderStatusError as error:
             if error.status != 400 or "ncrypted content is not supported" not in str(error):
                 raise
-        self._asks_encrypted = False  # a model that does not reason, which refuses even to be asked
-        return await super()._send({key: value for key, value in body.items() if key != "include"})
+        self._asks_encrypted = False  # a model that does not reason refuses even to be asked
+        return await super()._open(request)
 
     def _error_in(self, chunk: JsonObject) -> object:
         whole = chunk if chunk.get("object") == "response" else as_object(chunk.get("response"))

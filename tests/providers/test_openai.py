@@ -11,10 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentkit.errors import (
     ConfigError,
@@ -48,8 +51,10 @@ from agentkit.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    dump_messages,
 )
-from agentkit.providers.base import ModelRequest
+from agentkit.providers._chat_completions import Turn
+from agentkit.providers.base import ModelRequest, ResponseBuilder
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.profiles import UNKNOWN
 from agentkit.providers.retry import Retry
@@ -1164,3 +1169,42 @@ def test_example() -> None:
     assert "← 399000" in run.stdout
     assert "973,000 people.\n2 steps, 24 tokens\n" in run.stdout
     assert run.stderr == ""
+
+
+junk = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 2)
+    | st.sampled_from(["", "a", "now", "{}", '{"a": 1}', "\ud83d", "\ude42"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "id", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def _any_of(*names: str, **values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional={**dict.fromkeys(names, junk), **values})
+
+
+_deltas = _any_of("index", "id", function=_any_of("name", "arguments") | junk)
+_messages = _any_of("content", "reasoning", "refusal", tool_calls=st.lists(_deltas | junk, max_size=2) | junk)
+_choices = _any_of("index", "finish_reason", delta=_messages | junk)
+_chunks = _any_of("usage", choices=st.lists(_choices | junk, max_size=2) | junk)
+
+
+@given(st.lists(_chunks, max_size=6))
+def test_any_chunks_are_an_answer_or_a_typed_error(given_chunks: list[dict[str, object]]) -> None:
+    turn = Turn("the server", TOOLS)
+    events = [found for chunk in given_chunks for found in turn.feed(chunk)]
+    with suppress(ProviderError):
+        events += turn.finish()
+        assert isinstance(events[-1], ModelFinished)
+    started = [found.id for found in events if isinstance(found, ToolCallStart)]
+    assert {found.call.id for found in events if isinstance(found, ToolCallEnd)} <= set(started)
+    assert "" not in started
+    assert len(set(started)) == len(started)
+    builder = ResponseBuilder()
+    for found in events:
+        builder.add(found)
+    dump_messages([builder.partial()]).encode()  # no lone surrogates, and JSON
