@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from agentkit._threads import Threads
 from agentkit.events import RunResult
 from agentkit.limits import Limits, ModelSettings, StopReason
 from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolResult, Usage
@@ -43,6 +44,7 @@ class Run:
         self.provider = provider
         self.tools = tools
         self.limits = limits
+        self.threads = Threads()
         self.run_id = uuid.uuid4().hex
         self.deadline = asyncio.get_running_loop().time() + limits.deadline
         self.stop_reason: StopReason | None = None

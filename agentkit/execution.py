@@ -9,12 +9,12 @@ import asyncio
 import contextvars
 import inspect
 import json
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from agentkit._threads import Threads
 from agentkit.errors import InvalidArgumentsError, ToolDefinitionError, ToolError, nearest
 from agentkit.events import ToolFinished, ToolStarted
 from agentkit.messages import JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
@@ -64,6 +64,7 @@ async def execute(
     timeout: float,
     deadline: float,
     output_limit: int,
+    threads: Threads,
 ) -> AsyncGenerator[ToolStarted | ToolFinished, None]:
     """Run the calls of one turn at the same time and yield each result as it comes.
 
@@ -74,6 +75,7 @@ async def execute(
         timeout: seconds for a call whose tool has no timeout of its own.
         deadline: event-loop time at which the run ends; no call goes on after it.
         output_limit: characters of one result.
+        threads: where synchronous tools run.
     """
     running: dict[asyncio.Task[ToolResult], ToolCall] = {}
     try:
@@ -84,7 +86,7 @@ async def execute(
                 continue
             yield ToolStarted(call)
             seconds = min(checked.tool.timeout or timeout, deadline - asyncio.get_running_loop().time())
-            running[asyncio.create_task(_run(checked, context(call), seconds, output_limit))] = call
+            running[asyncio.create_task(_run(checked, context(call), seconds, output_limit, threads))] = call
         while running:
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -96,11 +98,13 @@ async def execute(
             await asyncio.wait(running, timeout=2 * CANCEL_GRACE)
 
 
-async def _run(checked: ValidatedCall, context: RunContext[object], seconds: float, limit: int) -> ToolResult:
+async def _run(
+    checked: ValidatedCall, context: RunContext[object], seconds: float, limit: int, threads: Threads
+) -> ToolResult:
     call, tool = checked.call, checked.tool
     if seconds <= 0:
         return _failure(call, "not_run", f"{call.name!r} was not run: the run's deadline has passed")
-    work = asyncio.create_task(_call(checked, context))
+    work = asyncio.create_task(_call(checked, context, threads))
     try:
         await asyncio.wait({work}, timeout=seconds)
         if not work.done():
@@ -123,12 +127,12 @@ async def _run(checked: ValidatedCall, context: RunContext[object], seconds: flo
             await asyncio.wait({work}, timeout=CANCEL_GRACE)
 
 
-async def _call(checked: ValidatedCall, context: RunContext[object]) -> object:
+async def _call(checked: ValidatedCall, context: RunContext[object], threads: Threads) -> object:
     function = checked.tool.function
     if function is None:
         raise ToolError(f"{checked.call.name!r} is described, but there is no function here that runs it")
     bound = _bind(function, checked, context)
-    returned = bound() if _is_async(checked.tool) else await _in_thread(bound)
+    returned = bound() if _is_async(checked.tool) else await _in_thread(bound, threads)
     return await returned if isinstance(returned, Awaitable) else returned
 
 
@@ -149,11 +153,8 @@ def _is_async(tool: AnyTool) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-async def _in_thread(work: Callable[[], object]) -> object:
-    """Run a synchronous tool in a thread of its own.
-
-    Not in asyncio's pool: that has few threads, and a tool that hangs would keep the interpreter from ending.
-    """
+async def _in_thread(work: Callable[[], object], threads: Threads) -> object:
+    """Run a synchronous tool in a thread that does nothing else meanwhile."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[object] = loop.create_future()
     context = contextvars.copy_context()
@@ -181,7 +182,7 @@ async def _in_thread(work: Callable[[], object]) -> object:
             except RuntimeError:  # the loop was closed meanwhile: nobody waits for this result any more
                 return
 
-    threading.Thread(target=target, name="agentkit-tool", daemon=True).start()
+    threads.run(target)
     return await future
 
 

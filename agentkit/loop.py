@@ -60,6 +60,7 @@ def _execute(run: Run) -> AsyncGenerator[ToolStarted | ToolFinished, None]:
         timeout=run.limits.tool_timeout,
         deadline=run.deadline,
         output_limit=run.limits.tool_output,
+        threads=run.threads,
     )
 
 

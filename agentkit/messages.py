@@ -161,11 +161,12 @@ class ToolResult:
 Part: TypeAlias = TextPart | ReasoningPart | ImagePart | ToolCall | ToolResult
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, weakref_slot=True)
 class Message:
     """One turn of a conversation.
 
-    ``content`` may be given as a string, one part, or several; it is kept as a tuple of parts.
+    ``content`` may be given as a string, one part, or several; it is kept as a tuple of parts. Nothing in it may be
+    changed once it was sent: providers keep what they wrote of it.
     """
 
     role: Role

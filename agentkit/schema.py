@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast, get_origin, get_type_hints
 
 from agentkit.errors import InvalidArgumentsError, ToolDefinitionError
@@ -16,6 +16,7 @@ from agentkit.messages import JsonObject
 if TYPE_CHECKING:
     import griffe
     from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
 
 __all__ = ["ArgumentsValidator", "FunctionSchema", "check_signature", "read_function", "schema_validator"]
 
@@ -64,12 +65,11 @@ def check_signature(function: Callable[..., object], name: str) -> None:
 
 
 def read_function(function: Callable[..., object], name: str) -> FunctionSchema:
-    """Read all of a function's types and documentation.
+    """Read all of a function's types and documentation, once `check_signature` has let it pass.
 
     Raises:
         ToolDefinitionError: a type that cannot be resolved, or that JSON Schema cannot express.
     """
-    check_signature(function, name)
     parameters = dict(_signature(function, name).parameters)
     hints = _hints(function, name)
     takes_context = _drop_context(parameters, hints, name)
@@ -156,14 +156,10 @@ def _json_schema(
     described: Mapping[str, str],
 ) -> JsonObject:
     from pydantic.errors import PydanticInvalidForJsonSchema
-    from pydantic.json_schema import GenerateJsonSchema
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-    class WithoutWarnings(GenerateJsonSchema):
-        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - pydantic's own shape
-
     try:
-        schema = adapter.json_schema(schema_generator=WithoutWarnings)
+        schema = adapter.json_schema(schema_generator=_schema_generator())
     except PydanticInvalidForJsonSchema as error:
         raise ToolDefinitionError(f"Tool {name!r}: a parameter's type has no JSON form: {error.message}") from error
     without_titles(schema)
@@ -176,6 +172,16 @@ def _json_schema(
             with suppress(PydanticSerializationError):  # a default that JSON cannot say still is the function's
                 entry["default"] = to_jsonable_python(parameter.default)
     return {"type": "object", **schema}
+
+
+@cache
+def _schema_generator() -> type[GenerateJsonSchema]:
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class WithoutWarnings(GenerateJsonSchema):
+        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - pydantic's own shape
+
+    return WithoutWarnings
 
 
 def without_titles(schema: object) -> None:

@@ -495,7 +495,10 @@ class TestFailureAndCancellation:
         agent = Agent(ScriptedProvider([[CALL], "3"]), tools=[add])
         agent.run_sync("go")
         gc.collect()
-        assert not [thread for thread in threading.enumerate() if thread.name == "agentkit-tool"]
+        for thread in threading.enumerate():
+            if thread.name == "agentkit-tool":
+                thread.join(timeout=10)
+                assert not thread.is_alive()
 
 
 def test_complete_is_one_call_of_the_model() -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 from agentkit.errors import nearest
 from agentkit.messages import JsonObject, JsonValue, Problem, ToolCall, clean_json, clean_text
@@ -158,18 +159,25 @@ def _is_schema(arguments: JsonValue) -> bool:
     )
 
 
+_SCHEMAS: Final[WeakKeyDictionary[AnyTool, ToolSchema]] = WeakKeyDictionary()
+"""Of the tools that were called: a validator takes longer to make than to use, and each turn has a box of its own."""
+
+
 class ToolBox:
     """The tools that may be called, by name, with their schemas ready."""
 
     def __init__(self, tools: Iterable[AnyTool | Callable[..., object] | Mapping[str, object]] = ()) -> None:
         self.tools = {tool.name: tool for tool in map(as_tool, tools)}
-        self._schemas: dict[str, ToolSchema] = {}
 
     def schema(self, name: str) -> ToolSchema | None:
         """The schema of a tool by its exact name."""
-        if name not in self._schemas and name in self.tools:
-            self._schemas[name] = ToolSchema(self.tools[name])
-        return self._schemas.get(name)
+        tool = self.tools.get(name)
+        if tool is None:
+            return None
+        found = _SCHEMAS.get(tool)
+        if found is None:
+            found = _SCHEMAS[tool] = ToolSchema(tool)
+        return found
 
     def is_argument(self, name: str, key: str) -> bool:
         """Whether a tool has this argument, as far as is known."""

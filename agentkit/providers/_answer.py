@@ -52,7 +52,7 @@ class Answer:
         self.calls: list[Call] = []
         self.refused = False
         self._toolbox = ToolBox(tools)
-        self._text = StreamParser(tools=tools) if tools else None
+        self._text = StreamParser(self._toolbox) if tools else None
         self._written: list[ModelEvent] = []  # of calls that stood in the text
         self._half = ""  # the first half of a character that a server cut in two
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from agentkit.errors import ProviderConnectionError, ProviderProtocolError
@@ -15,6 +17,7 @@ from agentkit.messages import (
     FinishReason,
     ImagePart,
     JsonObject,
+    JsonValue,
     Message,
     TextPart,
     ToolCall,
@@ -32,34 +35,47 @@ from agentkit.providers._conversation import (
     wire_arguments,
     wire_schema,
 )
+from agentkit.providers._json import JsonText, Kept, json_list, json_text
 from agentkit.providers._sse import as_count, as_object
 from agentkit.providers._strict import strict_parameters
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.profiles import UNKNOWN, Profile
 from agentkit.tool import AnyTool
 
-__all__ = ["FINISH_REASONS", "Turn", "first_choice", "read_usage", "request_body"]
+__all__ = ["FINISH_REASONS", "Turn", "first_choice", "read_usage", "request_body", "written_body"]
 
 
 # ── a conversation → the request's JSON ──────────────────────────────────────────────────────────────────────────────
 
 
 def request_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) -> JsonObject:
-    """The request's JSON.
+    """The request as Python values.
 
     Raises:
         UnsupportedInputError: an image that is not the user's or a tool's, or that the model does not see; a schema
             that would keep the model from calling tools.
     """
+    tools = [_wire_tool(tool, strict=profile.strict) for tool in request.tools]
+    return _body(request, model, profile, list(_wire_messages(request.messages, profile)), tools)
+
+
+def written_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) -> JsonObject:
+    """`request_body`, with the messages and the tools as `JsonText`. What earlier requests had of them is not written
+    again."""
+    tools = json_list(map(_kept_tools(profile.strict), request.tools))
+    return _body(request, model, profile, _messages_json(request.messages, profile), tools)
+
+
+def _body(request: ModelRequest, model: str, profile: Profile, messages: JsonValue, tools: JsonValue) -> JsonObject:
     settings = request.settings
     body: JsonObject = {
         "model": model,
-        "messages": list(_wire_messages(request.messages, profile)),
+        "messages": messages,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     if request.tools:
-        body["tools"] = [_wire_tool(tool, profile) for tool in request.tools]
+        body["tools"] = tools
         choice = request.tool_choice
         if choice in ("required", "none"):
             body["tool_choice"] = choice
@@ -80,11 +96,44 @@ def request_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) 
     return body
 
 
-def _wire_tool(tool: AnyTool, profile: Profile) -> JsonObject:
-    strict = strict_parameters(tool) if profile.strict else None
-    if strict is None:
+def _messages_json(messages: Sequence[Message], profile: Profile) -> JsonText:
+    texts = [text for text in map(_kept_messages(profile.reasoning), messages) if text]
+    if len(texts) < len(messages):
+        texts = [json_text(message) for message in _wire_messages(messages, profile)]
+    return json_list(texts)
+
+
+@cache
+def _kept_messages(reasoning: str) -> Kept[Message, JsonText | None]:
+    profile = replace(UNKNOWN, reasoning=reasoning)
+
+    def write(message: Message) -> JsonText | None:
+        """A message's text by itself; none if it depends on what stands beside it, as ids that are made up and images
+        do, or on whether the model sees."""
+        named = all(call.id for call in message.calls) and all(result.call_id for result in message.results)
+        shows = any(isinstance(part, ImagePart) for part in message.content) or any(r.images for r in message.results)
+        if not named or shows:
+            return None
+        return JsonText(b",".join(map(json_text, _wire_messages([message], profile))))
+
+    return Kept(write)
+
+
+@cache
+def _kept_tools(strict: bool) -> Kept[AnyTool, JsonText]:
+    return Kept(lambda tool: json_text(_wire_tool(tool, strict=strict)))
+
+
+def _wire_tool(tool: AnyTool, *, strict: bool) -> JsonObject:
+    parameters = strict_parameters(tool) if strict else None
+    if parameters is None:
         return tool.openai_schema
-    described: JsonObject = {"name": tool.name, "description": tool.description, "parameters": strict, "strict": True}
+    described: JsonObject = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": parameters,
+        "strict": True,
+    }
     return {"type": "function", "function": described}
 
 

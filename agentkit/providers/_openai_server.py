@@ -33,6 +33,7 @@ from agentkit.errors import (
 )
 from agentkit.events import ModelEvent
 from agentkit.messages import JsonObject, clean_text
+from agentkit.providers._json import JsonText, json_object
 from agentkit.providers._sse import Payloads, as_count, as_object, load_chunk
 from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.profiles import UNKNOWN, Profile, by_asking, by_host
@@ -145,7 +146,8 @@ class OpenAIServer(Provider):
 
     @abstractmethod
     async def _body(self, request: ModelRequest) -> JsonObject:
-        """The request's JSON.
+        """The request's JSON. What a run sends again with each step may be a `JsonText`: to write it anew each time is
+        what makes a long run quadratic.
 
         Raises:
             UnsupportedInputError: something that this API has no place for.
@@ -206,9 +208,9 @@ class OpenAIServer(Provider):
 
     async def _open(self, request: ModelRequest) -> httpx2.Response:
         """Ask for the answer, which is yet to be read."""
-        return await self._send(await self._body(request) | self._extra_body)
+        return await self._send(json_object(await self._body(request) | self._extra_body))
 
-    async def _send(self, body: JsonObject) -> httpx2.Response:
+    async def _send(self, body: JsonText) -> httpx2.Response:
         import httpx2
         from openai import APIConnectionError, APIStatusError, AsyncStream
 
@@ -216,7 +218,7 @@ class OpenAIServer(Provider):
         try:
             response = await client.post(
                 self.path,
-                body=body,
+                content=body,
                 cast_to=cast("type[AsyncStream[object]]", httpx2.Response),  # unread and unparsed
                 stream=True,
                 stream_cls=AsyncStream[object],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentkit.messages import ImagePart, JsonObject, ReasoningPart
-from agentkit.providers._chat_completions import Turn, request_body
+from agentkit.providers._chat_completions import Turn, written_body
 from agentkit.providers._conversation import may_call, needs_profile
 from agentkit.providers._openai_server import OpenAIServer
 from agentkit.providers.base import ModelRequest, OutputMode
@@ -49,7 +49,7 @@ class OpenAIProvider(OpenAIServer):
 
     async def _body(self, request: ModelRequest) -> JsonObject:
         known = self._profile or (await self.profile() if needs_profile(request, ImagePart, ReasoningPart) else UNKNOWN)
-        return request_body(request, self.model, known)
+        return written_body(request, self.model, known)
 
     def _turn(self, request: ModelRequest) -> Turn:
         return Turn(self._server, request.tools if may_call(request) else ())
