@@ -1,0 +1,88 @@
+"""A request's JSON: written once, and the same as if it were written anew."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.limits import ModelSettings
+from agentkit.messages import ImagePart, Message, TextPart, ToolCall, ToolResult
+from agentkit.providers._chat_completions import request_body, request_json
+from agentkit.providers._json import Kept, json_list, json_object, json_text
+from agentkit.providers.base import ModelRequest
+from agentkit.tool import tool
+
+names = st.sampled_from(["add", "look_up"])
+ids = st.sampled_from(["", "call_1", "call_2"])
+texts = st.text(max_size=20)
+arguments = st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts | st.lists(texts), max_size=3)
+calls = st.builds(ToolCall, names, arguments, ids)
+results = st.builds(ToolResult, ids, names, texts)
+images = st.builds(ImagePart, st.binary(max_size=20))
+messages = st.one_of(
+    st.builds(Message, st.just("user"), st.lists(st.builds(TextPart, texts) | images, max_size=3)),
+    st.builds(Message, st.just("assistant"), st.lists(st.builds(TextPart, texts) | calls, max_size=3)),
+    st.builds(Message, st.just("tool"), st.lists(results, min_size=1, max_size=3)),
+)
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add – even ünicode."""
+    return a + b
+
+
+def sent(conversation: Sequence[Message], **more: object) -> object:
+    request = ModelRequest(conversation, [add], "required", ModelSettings(temperature=0.5, stop=("\n",)))
+    return json.loads(request_json(request, "model", "max_tokens", more))
+
+
+@given(st.lists(messages, max_size=6))
+def test_each_step_sends_what_it_would_if_nothing_had_been_sent_before(conversation: list[Message]) -> None:
+    for end in range(len(conversation) + 1):
+        request = ModelRequest(conversation[:end], [add], "required", ModelSettings(temperature=0.5, stop=("\n",)))
+        assert sent(conversation[:end]) == request_body(request, "model", "max_tokens")
+
+
+def test_more_fields_come_last_and_win() -> None:
+    body = sent([Message("user", "go")], top_k=20, tools=[], temperature=0)
+    assert isinstance(body, dict)
+    assert (body["top_k"], body["tools"], body["temperature"]) == (20, [], 0)
+
+
+def test_without_tools_none_are_sent() -> None:
+    request = ModelRequest([Message("user", "go")])
+    assert "tools" not in json.loads(request_json(request, "model", "max_tokens", {}))
+
+
+def test_a_thing_is_made_once_and_what_was_made_goes_with_it() -> None:
+    class Made:
+        pass
+
+    kept: Kept[Message, Made] = Kept(lambda message: Made())
+    first, equal = Message("user", "hi"), Message("user", "hi")
+    made = weakref.ref(kept(first))
+    assert kept(first) is made()
+    assert kept(equal) is not made()
+    del first
+    gc.collect()
+    assert made() is None
+    assert kept(equal) is kept(equal)
+
+
+def test_texts_are_put_in_as_they_are() -> None:
+    inner = json_text({"ü": [1, None]})
+    assert inner == '{"ü":[1,null]}'.encode()
+    assert json_object({"a": json_list([inner, inner]), "b": "c"}) == b'{"a":[%s,%s],"b":"c"}' % (inner, inner)
+    assert json_object({}) == b"{}"
+
+
+def test_what_is_no_json_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text(float("nan"))
