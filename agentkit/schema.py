@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, cast, get_origin, get_type_hints
 
 from agentkit.errors import InvalidArgumentsError, ToolDefinitionError
 from agentkit.messages import JsonObject
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
     from pydantic.json_schema import GenerateJsonSchema
 
 __all__ = ["ArgumentsValidator", "FunctionSchema", "check_signature", "read_function", "schema_validator"]
+
+
+# griffe warns about parameters without types in the docstring: ours have them in the signature.
+_QUIET: Final[griffe.PerStyleOptions] = {
+    "google": {"warnings": False},
+    "numpy": {"warnings": False},
+    "sphinx": {"warnings": False},
+}
 
 
 class ArgumentsValidator(Protocol):
@@ -209,11 +216,9 @@ def _docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
         return "", {}
     import griffe
 
-    # griffe warns about parameters without types in the docstring: ours have them in the signature.
-    logging.getLogger("griffe").disabled = True
     prose: list[str] = []
     described: dict[str, str] = {}
-    for section in griffe.parse_auto(griffe.Docstring(text)):
+    for section in griffe.parse_auto(griffe.Docstring(text), per_style_options=_QUIET):
         if section.kind is griffe.DocstringSectionKind.text:
             prose.append(str(section.value).strip())
         elif section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.other_parameters):
