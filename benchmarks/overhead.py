@@ -203,7 +203,7 @@ MEASURES: Final = {
         lambda client: client.ask("steps=1,calls=8", tool_ms=50)["tools_wall"], 0.070, absolute=True
     ),
     "memory": Measure(
-        lambda client: client.ask("steps=5", memory=True, runs=50)["bytes"], 1e5, 1, "KB", 1e-3, absolute=True
+        lambda client: client.ask("steps=5", memory=True, runs=20)["bytes"], 1e5, 1, "KB", 1e-3, absolute=True
     ),
     "import": Measure(Client.import_seconds, 0.3),
 }
@@ -251,7 +251,8 @@ def line(name: str, measure: Measure, figures: Mapping[str, Figure], columns: Se
         figure = figures.get(column)
         if figure is None:
             return "–"
-        value = f"{figure.value * measure.scale:.3g} {measure.unit}"
+        scaled = figure.value * measure.scale
+        value = f"{scaled:,.0f} {measure.unit}" if scaled >= 100 else f"{scaled:.3g} {measure.unit}"
         return value if measure.absolute else f"{value} ({figure.ratio:.2f})"
 
     goal = f"{measure.goal * measure.scale:.3g} {measure.unit}" if measure.absolute else f"({measure.goal:.2f})"

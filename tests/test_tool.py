@@ -143,7 +143,7 @@ SPHINX = """Add two numbers.
 
 
 @pytest.mark.parametrize("docstring", [GOOGLE, NUMPY, SPHINX], ids=["google", "numpy", "sphinx"])
-def test_the_docstring_describes_the_tool_and_its_parameters(docstring: str) -> None:
+def test_the_docstring_describes_the_tool_and_its_parameters(docstring: str, caplog: pytest.LogCaptureFixture) -> None:
     def add(a: int, b: int = 2) -> int:
         return a + b
 
@@ -153,6 +153,7 @@ def test_the_docstring_describes_the_tool_and_its_parameters(docstring: str) -> 
     assert made.description == "Add two numbers.\n\nThe sum is exact."
     assert properties["a"]["description"] == "the first one."
     assert properties["b"] == {"type": "integer", "description": "the second one.", "default": 2}
+    assert caplog.records == []  # types that only the signature has are none missing
 
 
 def test_what_is_written_at_the_parameter_wins_over_the_docstring() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import weakref
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
@@ -38,17 +37,13 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def sent(conversation: Sequence[Message]) -> object:
-    request = ModelRequest(conversation, [add], "required", ModelSettings(temperature=0.5, stop=("\n",)))
-    return json.loads(json_object(written_body(request, "model", "max_tokens")))
-
-
 @given(st.lists(messages, max_size=6))
 @example([Message("assistant", ToolCall("add", {})), Message("tool", ToolResult("", "add", "1"))] * 2)
 def test_each_step_sends_what_it_would_if_nothing_had_been_sent_before(conversation: list[Message]) -> None:
     for end in range(len(conversation) + 1):
         request = ModelRequest(conversation[:end], [add], "required", ModelSettings(temperature=0.5, stop=("\n",)))
-        assert sent(conversation[:end]) == request_body(request, "model", "max_tokens")
+        written = json_object(written_body(request, "model", "max_tokens"))
+        assert json.loads(written) == request_body(request, "model", "max_tokens")
 
 
 def test_without_tools_none_are_sent() -> None:
