@@ -56,6 +56,7 @@ def sdk(url: str, functions: Sequence[Function]) -> Run:
                 delta = chunk.choices[0].delta
                 text += delta.content or ""
                 for piece in delta.tool_calls or []:
+                    assert piece.function
                     if piece.id:
                         calls[piece.index] = called(piece.id, piece.function.name)
                     calls[piece.index]["function"]["arguments"] += piece.function.arguments or ""
@@ -83,6 +84,7 @@ def sdk_whole(url: str, functions: Sequence[Function]) -> Run:
                 return message.content
             calls = []
             for call in message.tool_calls:
+                assert call.type == "function"
                 calls.append(called(call.id, call.function.name))
                 calls[-1]["function"]["arguments"] = call.function.arguments
             messages += answered(message.content, calls, by_name)

@@ -3,20 +3,9 @@
     python benchmarks/overhead.py [--peer NAME|all] … [--quick] [--only NAME,…] [--json FILE]
 
 Each runs the same agent in a process and with packages of its own, against a server on this machine whose answers are
-written down beforehand. They take turns; a figure is the median, and the ratio in parentheses the median of the pairs'
-ratios to the SDK's loop. A peer is installed when it is first asked for, in the user's cache folder.
-
-    fifty_steps      CPU time of a run of 50 steps, a call in each
-    growth           CPU time of a step, the last ten of a hundred over the first ten: 1 is flat
-    one_step         CPU time of a run of one step
-    hundred_tools    CPU time of a run of 10 steps with 100 tools
-    first_run        CPU time to build an agent with 100 new tools and run it, beyond that of a later run
-    chunk            CPU time of a piece of the answer, each sent by itself, with a tool offered
-    chunk_no_tools   the same without
-    hundred_at_once  wall time of 100 runs at once, of 5 steps, from a server that takes 20 ms to answer
-    eight_tools      wall time of 8 calls in one turn, of a synchronous tool that takes 50 ms
-    memory           what is kept after a run
-    import           CPU time of the import, in fresh processes
+written down beforehand. They take turns; a figure is the median, of CPU time where nothing else is said, and the ratio
+in parentheses the median of the pairs' ratios to the SDK's loop. A peer is installed when it is first asked for, in the
+user's cache folder.
 
 sdk is streamed, sdk-whole is not; httpx2 is a loop by hand without any SDK.
 """
@@ -162,9 +151,10 @@ def interpreter(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Measure:
-    """``sample`` is one figure of a client, shown in ``unit`` after it was multiplied by ``scale``. The goal is of
-    agentkit: of its ratio, or of the figure itself."""
+    """``title`` says what is measured; ``sample`` is one figure of a client, shown in ``unit`` once it is multiplied by
+    ``scale``. The goal is of agentkit: of its ratio, or of the figure itself."""
 
+    title: str
     sample: Callable[[Client], float]
     goal: float
     rounds: int = 5
@@ -191,21 +181,44 @@ def chunk(client: Client, tools: int) -> float:
 
 
 MEASURES: Final = {
-    "fifty_steps": Measure(lambda client: client.ask("steps=50")["cpu"], 0.25),
-    "growth": Measure(growth, 1.2, 3, "×", 1.0, absolute=True),
-    "one_step": Measure(lambda client: client.ask("steps=1", runs=3)["cpu"], 1.0, 30),
-    "hundred_tools": Measure(lambda client: client.ask("steps=10", tools=100)["cpu"], 0.3),
-    "first_run": Measure(lambda client: client.ask("steps=1", tools=100, fresh=True)["first"], 0.040, absolute=True),
-    "chunk": Measure(partial(chunk, tools=1), 1.0, 5, "µs", 1e6, streamed=True),
-    "chunk_no_tools": Measure(partial(chunk, tools=0), 1.0, 5, "µs", 1e6, streamed=True),
-    "hundred_at_once": Measure(lambda client: client.ask("steps=5,latency=20", at_once=100)["wall"], 0.8, 3),
+    "fifty_steps": Measure("50 steps, a call in each", lambda client: client.ask("steps=50")["cpu"], 0.25),
+    "growth": Measure("a step, the last ten of 100 over the first ten", growth, 1.2, 3, "×", 1.0, absolute=True),
+    "one_step": Measure("one step", lambda client: client.ask("steps=1", runs=3)["cpu"], 1.0, 30),
+    "hundred_tools": Measure("10 steps with 100 tools", lambda client: client.ask("steps=10", tools=100)["cpu"], 0.3),
+    "first_run": Measure(
+        "an agent with 100 new tools: to build it and run it, beyond a later run",
+        lambda client: client.ask("steps=1", tools=100, fresh=True)["first"],
+        0.040,
+        absolute=True,
+    ),
+    "chunk": Measure(
+        "a piece of the answer, with a tool offered", partial(chunk, tools=1), 1.0, 5, "µs", 1e6, streamed=True
+    ),
+    "chunk_no_tools": Measure(
+        "a piece of the answer, without tools", partial(chunk, tools=0), 1.0, 5, "µs", 1e6, streamed=True
+    ),
+    "hundred_at_once": Measure(
+        "100 agents at once, 5 steps, 20 ms latency (wall time)",
+        lambda client: client.ask("steps=5,latency=20", at_once=100)["wall"],
+        0.8,
+        3,
+    ),
     "eight_tools": Measure(
-        lambda client: client.ask("steps=1,calls=8", tool_ms=50)["tools_wall"], 0.070, absolute=True
+        "8 calls of a synchronous tool of 50 ms in one turn (wall time)",
+        lambda client: client.ask("steps=1,calls=8", tool_ms=50)["tools_wall"],
+        0.070,
+        absolute=True,
     ),
     "memory": Measure(
-        lambda client: client.ask("steps=5", memory=True, runs=20)["bytes"], 1e5, 1, "KB", 1e-3, absolute=True
+        "memory kept after a run",
+        lambda client: client.ask("steps=5", memory=True, runs=20)["bytes"],
+        1e5,
+        1,
+        "KB",
+        1e-3,
+        absolute=True,
     ),
-    "import": Measure(Client.import_seconds, 0.3),
+    "import": Measure("the import", Client.import_seconds, 0.3),
 }
 
 
@@ -244,7 +257,7 @@ def reached(measure: Measure, figure: Figure) -> bool:
     return (figure.value if measure.absolute else figure.ratio) <= measure.goal
 
 
-def line(name: str, measure: Measure, figures: Mapping[str, Figure], columns: Sequence[str]) -> str:
+def line(measure: Measure, figures: Mapping[str, Figure], columns: Sequence[str]) -> str:
     """A line of the table, in Markdown."""
 
     def cell(column: str) -> str:
@@ -257,11 +270,15 @@ def line(name: str, measure: Measure, figures: Mapping[str, Figure], columns: Se
 
     goal = f"{measure.goal * measure.scale:.3g} {measure.unit}" if measure.absolute else f"({measure.goal:.2f})"
     missed = "" if "agentkit" not in figures or reached(measure, figures["agentkit"]) else ", missed"
-    return f"| {name} | ≤ {goal}{missed} | {' | '.join(map(cell, columns))} |"
+    return f"| {measure.title} | ≤ {goal}{missed} | {' | '.join(map(cell, columns))} |"
 
 
 def chosen_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    measures = "\n".join(f"    {name:17}{measure.title}" for name, measure in MEASURES.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nMeasured:\n\n{measures}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--peer", action="append", default=[], choices=[*PEERS, "all"], help="a framework beside it")
     parser.add_argument("--quick", action="store_true", help="one round, three of the shortest")
     parser.add_argument("--only", default=",".join(MEASURES), help="some of: %(default)s")
@@ -308,7 +325,7 @@ def main() -> None:
         for name in chosen.only:
             measure = MEASURES[name]
             figures = measured(measure, clients, -(-measure.rounds // 10) if chosen.quick else measure.rounds)
-            print(line(name, measure, figures, columns), flush=True)
+            print(line(measure, figures, columns), flush=True)
             report["rows"][name] = {
                 column: {"value": figure.value, "ratio": figure.ratio} for column, figure in figures.items()
             }
