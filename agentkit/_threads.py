@@ -35,7 +35,7 @@ class Threads:
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: threading.Semaphore) -> None:
-    while job := jobs.get():
+    while (job := jobs.get()) is not None:
         job()
         del job  # what it holds is not to be kept until the next one
         idle.release()

@@ -106,13 +106,12 @@ def cpu_seconds(python: Path, code: str) -> float:
 
 
 @contextmanager
-def started(python: Path, *arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+def started(python: Path, script: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
     """One of our scripts as a process."""
-    script, *rest = arguments
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [python, HERE / script, *rest], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            [python, HERE / script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
         try:

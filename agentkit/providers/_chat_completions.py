@@ -40,7 +40,7 @@ from agentkit.providers._sse import as_count, as_object
 from agentkit.providers._strict import strict_parameters
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.profiles import UNKNOWN, Profile
-from agentkit.tool import AnyTool
+from agentkit.tool import AnyTool, read_tools
 
 __all__ = ["FINISH_REASONS", "Turn", "first_choice", "read_usage", "request_body", "written_body"]
 
@@ -62,6 +62,7 @@ def request_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) 
 def written_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) -> JsonObject:
     """`request_body`, with the messages and the tools as `JsonText`. What earlier requests had of them is not written
     again."""
+    read_tools(request.tools)
     tools = json_list(map(_kept_tools(profile.strict), request.tools))
     return _body(request, model, profile, _messages_json(request.messages, profile), tools)
 
