@@ -65,6 +65,8 @@ def forecast(number: int) -> Function:
 
 
 class Client:
+    """The agents that were asked for so far."""
+
     def __init__(self, framework: str) -> None:
         self._make = AGENTS[framework]
         self._made: dict[tuple[str, int], Run] = {}

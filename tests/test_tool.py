@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from agentkit import RunContext, Tool, ToolExample, tool
 from agentkit.errors import DuplicateToolError, InvalidArgumentsError, ToolDefinitionError
 from agentkit.providers.base import tools_by_name
-from agentkit.tool import as_tool
+from agentkit.tool import as_tool, read_tools
 
 
 class Colour(Enum):
@@ -154,6 +154,39 @@ def test_the_docstring_describes_the_tool_and_its_parameters(docstring: str, cap
     assert properties["a"]["description"] == "the first one."
     assert properties["b"] == {"type": "integer", "description": "the second one.", "default": 2}
     assert caplog.records == []  # types that only the signature has are none missing
+
+
+def test_tools_that_are_read_together_are_as_those_read_alone() -> None:
+    def look(context: RunContext[str], where: Address, deep: bool = True) -> str:
+        """Look.
+
+        Args:
+            deep: not only at the top.
+        """
+        return ""
+
+    def wait(seconds: float) -> None:
+        """Wait."""
+
+    described: Tool[..., object] = Tool.from_schema("given", "As it is.", {"type": "object", "properties": {}})
+    together: list[Tool[..., object]] = [Tool.from_function(look), described, Tool.from_function(wait)]
+    read_tools(together)
+    assert [one.openai_schema for one in together] == [
+        Tool.from_function(look).openai_schema,
+        described.openai_schema,
+        Tool.from_function(wait).openai_schema,
+    ]
+    assert [one.takes_context for one in together] == [True, False, False]
+    assert together[2].validate({"seconds": 1}) == {"seconds": 1.0}
+
+
+def test_of_tools_that_are_read_together_the_error_names_the_one() -> None:
+    def sound(a: int) -> None: ...
+
+    def unsound(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037
+
+    with pytest.raises(ToolDefinitionError, match="'unsound'"):
+        read_tools([Tool.from_function(sound), Tool.from_function(unsound)])
 
 
 def test_what_is_written_at_the_parameter_wins_over_the_docstring() -> None:
