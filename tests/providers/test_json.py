@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentkit.limits import ModelSettings
-from agentkit.messages import ImagePart, Message, TextPart, ToolCall, ToolResult
+from agentkit.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
 from agentkit.providers._chat_completions import request_body, written_body
 from agentkit.providers._json import Kept, json_list, json_object, json_text
 from agentkit.providers.base import ModelRequest
+from agentkit.providers.profiles import LLAMA_CPP, OPENAI, UNKNOWN, VLLM, Profile
 from agentkit.tool import tool
 
 names = st.sampled_from(["add", "look_up"])
@@ -22,11 +23,12 @@ ids = st.sampled_from(["", "call_1", "call_2"])
 texts = st.text(max_size=20)
 arguments = st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts | st.lists(texts), max_size=3)
 calls = st.builds(ToolCall, names, arguments, ids)
-results = st.builds(ToolResult, ids, names, texts)
 images = st.builds(ImagePart, st.binary(max_size=20))
+results = st.builds(ToolResult, ids, names, texts, st.none(), st.lists(images, max_size=1).map(tuple))
+said = st.builds(TextPart, texts) | st.builds(ReasoningPart, texts)
 messages = st.one_of(
     st.builds(Message, st.just("user"), st.lists(st.builds(TextPart, texts) | images, max_size=3)),
-    st.builds(Message, st.just("assistant"), st.lists(st.builds(TextPart, texts) | calls, max_size=3)),
+    st.builds(Message, st.just("assistant"), st.lists(said | calls, max_size=3)),
     st.builds(Message, st.just("tool"), st.lists(results, min_size=1, max_size=3)),
 )
 
@@ -37,18 +39,22 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@given(st.lists(messages, max_size=6))
-@example([Message("assistant", ToolCall("add", {})), Message("tool", ToolResult("", "add", "1"))] * 2)
-def test_each_step_sends_what_it_would_if_nothing_had_been_sent_before(conversation: list[Message]) -> None:
+@given(st.lists(messages, max_size=6), st.sampled_from([UNKNOWN, OPENAI, VLLM, LLAMA_CPP]))
+@example([Message("assistant", ToolCall("add", {})), Message("tool", ToolResult("", "add", "1"))] * 2, UNKNOWN)
+@example([Message("assistant", [ReasoningPart("hm"), TextPart("hi")])], VLLM)
+def test_each_step_sends_what_it_would_if_nothing_had_been_sent_before(
+    conversation: list[Message], profile: Profile
+) -> None:
+    """Whichever servers the same messages were sent to before."""
     for end in range(len(conversation) + 1):
         request = ModelRequest(conversation[:end], [add], "required", ModelSettings(temperature=0.5, stop=("\n",)))
-        written = json_object(written_body(request, "model", "max_tokens"))
-        assert json.loads(written) == request_body(request, "model", "max_tokens")
+        written = json_object(written_body(request, "model", profile))
+        assert json.loads(written) == request_body(request, "model", profile)
 
 
 def test_without_tools_none_are_sent() -> None:
     request = ModelRequest([Message("user", "go")])
-    assert "tools" not in written_body(request, "model", "max_tokens")
+    assert "tools" not in written_body(request, "model")
 
 
 def test_a_thing_is_made_once_and_what_was_made_goes_with_it() -> None:
