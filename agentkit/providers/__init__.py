@@ -19,6 +19,7 @@ DEFAULT_MODEL: Final = "llama_cpp:smollm2"
 _BUILT_IN: Final = {
     "openai": "agentkit.providers.openai:OpenAIProvider",
     "openai_responses": "agentkit.providers.openai_responses:OpenAIResponsesProvider",
+    "litellm": "agentkit.providers.litellm:LiteLLMProvider",
     "llama_cpp": "agentkit.providers.llama_cpp:LlamaCppProvider",
 }
 
