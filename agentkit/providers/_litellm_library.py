@@ -43,6 +43,9 @@ _SCHEMA_BESIDE_TOOLS: Final = ("openai", "azure")
 """Vendors whose models may call tools while their answer is held to a schema. Gemini's API refuses the two together,
 and LiteLLM holds some of Anthropic's models to a schema by forcing them to call a tool of its own."""
 _REASONING_BACK: Final = ("deepseek", "moonshot")  # vendors that want a turn's reasoning_content back with its calls
+_SHARED_CLIENT: Final = ("anthropic", "gemini", "vertex_ai")
+"""Vendors whose requests the library sends through one client for all event loops, unless it is given another: in two
+threads at once they take the connections from each other, and hang."""
 _IMPORT_ENVIRONMENT: Final = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # the table of prices that is installed, none from the network
     "LITELLM_MODE": "PRODUCTION",  # no .env file
@@ -135,7 +138,8 @@ class Library:
         """
         await _keep_connections(self._litellm)
         try:
-            answer = await self._litellm.acompletion(**arguments, num_retries=0, max_retries=0)
+            client = self._own_client(str(arguments["model"]))
+            answer = await self._litellm.acompletion(**client | arguments, num_retries=0, max_retries=0)
         except Exception as error:  # the library's own mistakes are no better than the vendor's
             raise self._failed(name, error, arguments) from error
         written = False
@@ -152,6 +156,13 @@ class Library:
             if written:
                 raise ProviderConnectionError(f"{name} ended its answer without a finish reason: it is not whole")
             raise ProviderProtocolError(f"{name} answered nothing that LiteLLM can read. Is base_url right?")
+
+    def _own_client(self, model: str) -> JsonObject:
+        """The argument that gives a request a client of this event loop, where it would have none."""
+        from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+
+        vendor = self.vendor(model)
+        return {"client": get_async_httpx_client(vendor)} if vendor in _SHARED_CLIENT else {}
 
     def _failed(self, name: str, error: Exception, arguments: JsonObject) -> ProviderError:
         import httpx

@@ -33,8 +33,8 @@ _STATE: Final = "litellm"
 class LiteLLMProvider(Provider):
     """A model of any vendor that LiteLLM knows.
 
-    It may be used by several event loops, one after another. Connections are LiteLLM's own: all providers share them, and
-    they are closed when their event loop is shut down (`asyncio.run` does it).
+    It may be used by several event loops, one after another or in several threads. Connections are LiteLLM's own: all
+    providers of a loop share them, and they are closed when that loop is shut down (`asyncio.run` does it).
 
     Args:
         model: as LiteLLM names it: ``anthropic/claude-sonnet-4-5``, ``gemini/gemini-2.5-pro``, ``bedrock/…``.
