@@ -42,9 +42,19 @@ def test_importing_agentkit_loads_nothing_heavy() -> None:
     assert not [name for name in HEAVY if name in loaded]
 
 
-@pytest.mark.parametrize("module", ["agentkit.providers.openai", "agentkit.providers.llama_cpp", "agentkit.testing"])
+@pytest.mark.parametrize(
+    "module",
+    ["agentkit.providers.openai", "agentkit.providers.litellm", "agentkit.providers.llama_cpp", "agentkit.testing"],
+)
 def test_naming_a_provider_loads_no_sdk(module: str) -> None:
-    assert not loaded_by(f"import {module}") & {"openai", "llama_cpp", "llguidance", "numpy", "huggingface_hub"}
+    assert not loaded_by(f"import {module}") & {
+        "openai",
+        "litellm",
+        "llama_cpp",
+        "llguidance",
+        "numpy",
+        "huggingface_hub",
+    }
 
 
 def test_importing_agentkit_costs_at_most_three_tenths_of_openai() -> None:
@@ -58,6 +68,7 @@ BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names!r}))\n"  # as if 
     ("code", "extra"),
     [
         ("from agentkit import Agent; Agent('openai:gpt-5').run_sync('hi')", "openai"),
+        ("from agentkit import Agent; Agent('litellm:gemini/gemini-2.5-pro').run_sync('hi')", "litellm"),
         ("from agentkit import Agent; Agent('llama_cpp:smollm2').run_sync('hi')", "local"),
         ("from agentkit.cli import main; main()", "cli"),
         ("from agentkit.providers.llama_cpp.hub import find; find('owner/repo')", "hub"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,12 @@ from tests.servers import (
     sse_then_hang,
     usage,
 )
+
+# LiteLLM ignores these of its own when it is imported; pytest forgets that with the test in which it was.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Accessing the .* attribute on the instance:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning"),
+]
 
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro"
 KEY = "sk-very-secret"
@@ -496,3 +504,11 @@ assert [thread.name for thread in threading.enumerate() if not thread.daemon] ==
             check=False,
         )
     assert (done.stdout, done.stderr, done.returncode) == ("Hello.\n", "", 0)
+
+
+def test_the_page_runs() -> None:
+    page = Path(__file__).parents[2] / "docs" / "litellm.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    assert names["agent"].provider.name == "litellm:anthropic/claude-sonnet-4-5"

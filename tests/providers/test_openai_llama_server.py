@@ -18,10 +18,12 @@ from agentkit.errors import ContextOverflowError, UnsupportedInputError
 from agentkit.events import TextDelta
 from agentkit.messages import ImagePart, Message, ModelResponse, ReasoningPart, TextPart
 from agentkit.providers.base import ModelRequest
+from agentkit.providers.litellm import LiteLLMProvider
 from agentkit.providers.llama_cpp.catalog import bundled_path
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.profiles import LLAMA_CPP, OPENAI
+from agentkit.providers.retry import Retry
 from agentkit.testing.http import RecordedTransport
 
 HERMES = (
@@ -164,3 +166,22 @@ def test_a_schema_would_keep_the_model_from_calling(base_url: str) -> None:
     )
     assert response.calls == []
     assert response.text.lstrip().startswith("{")
+
+
+def test_litellm_against_the_same_server(base_url: str) -> None:
+    @tool
+    def weather(city: str) -> str:
+        """The weather in a city now."""
+        return "7 degrees, rain"
+
+    provider = LiteLLMProvider("openai/smollm2", base_url, "no-key", retry=Retry(attempts=1))
+    settings = ModelSettings(temperature=0, max_tokens=12)
+    response = asyncio.run(provider.complete("How is the weather in Oslo?", tools=[weather], settings=settings))
+    assert response.text or response.calls or response.problems
+    bare = asyncio.run(provider.complete("How is the weather in Oslo?", settings=settings))
+    assert response.usage.input_tokens > bare.usage.input_tokens + 30  # the tool's description was rendered
+    assert 0 < response.usage.output_tokens <= 12
+    with pytest.raises(ContextOverflowError) as caught:
+        asyncio.run(provider.complete("word " * 3000))
+    assert caught.value.tokens > 3000
+    assert caught.value.limit == 2048
