@@ -19,6 +19,7 @@
     │   ├── ContextOverflowError      the prompt does not fit the model's context
     │   └── ModelLoadError            a local model file that cannot be loaded
     ├── ImageError                  an image that is too large, or none
+    ├── OutputError                 a run ended without an answer of the type that was asked for
     ├── DownloadError               a model could not be fetched from the hub
     │   ├── ModelAccessError          the hub wants a token, or a licence accepted
     │   ├── DiskSpaceError            it does not fit on the disk
@@ -38,6 +39,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agentkit.events import RunResult
     from agentkit.messages import Message
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "MissingExtraError",
     "ModelAccessError",
     "ModelLoadError",
+    "OutputError",
     "PluginError",
     "ProviderConnectionError",
     "ProviderError",
@@ -184,6 +187,18 @@ class ModelLoadError(ProviderError):
 
 class ImageError(AgentKitError):
     """An image is larger than models take, or is of no kind that they take."""
+
+
+class OutputError(AgentKitError):
+    """A run that was to answer with a type ended without such an answer.
+
+    ``result`` is what the run came to all the same, with the model's last text as its ``output``: its ``stop_reason``
+    says what ended the run.
+    """
+
+    def __init__(self, message: str, result: RunResult[str]) -> None:
+        self.result = result
+        super().__init__(message)
 
 
 class DownloadError(AgentKitError):

@@ -6,15 +6,36 @@ A provider streams the first group and ends with `ModelFinished`; a run passes t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias
 
 from agentkit.limits import StopReason
-from agentkit.messages import FinishReason, JsonObject, Message, ModelResponse, Problem, ToolCall, ToolResult, Usage
+from agentkit.messages import (
+    FinishReason,
+    JsonObject,
+    JsonValue,
+    Message,
+    ModelResponse,
+    Problem,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
+else:  # defaults are a type checker's matter; typing has them from Python 3.13 on
+    from typing import TypeVar
+
+    OutputT_co = TypeVar("OutputT_co", covariant=True)
 
 __all__ = [
     "Event",
     "ModelEvent",
     "ModelFinished",
+    "OutputT_co",
+    "PartialOutput",
     "ProblemFound",
     "ReasoningDelta",
     "ReasoningEnd",
@@ -114,6 +135,16 @@ ModelEvent: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class PartialOutput:
+    """An answer of a type has grown: ``value`` is all of it so far, as JSON that was not validated yet.
+
+    Where the answer turns out not to fit and is written again, its parts come again too.
+    """
+
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
 class ToolStarted:
     """A call was found valid and its tool is running."""
 
@@ -136,14 +167,15 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(Generic[OutputT_co]):
     """What a run came to.
 
-    ``messages`` is the whole conversation without the agent's instructions: pass it as ``history`` to go on.
-    ``steps`` counts the model's turns; ``problems`` are all that were met, solved or not.
+    ``output`` is the answer: text, or a value of the agent's output type. ``messages`` is the whole conversation
+    without the agent's instructions: pass it as ``history`` to go on. ``steps`` counts the model's turns; ``problems``
+    are all that were met, solved or not.
     """
 
-    output: str
+    output: OutputT_co
     messages: list[Message]
     usage: Usage
     run_id: str
@@ -153,10 +185,10 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Generic[OutputT_co]):
     """The last event of a run."""
 
-    result: RunResult
+    result: RunResult[OutputT_co]
 
 
 Event: TypeAlias = (
@@ -168,8 +200,9 @@ Event: TypeAlias = (
     | ToolCallEnd
     | ProblemFound
     | Restarted
+    | PartialOutput
     | ToolStarted
     | ToolFinished
     | StepFinished
-    | RunFinished
+    | RunFinished[OutputT_co]
 )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from agentkit.context import Run
 from agentkit.errors import AgentKitError
-from agentkit.events import Event, ModelFinished, RunFinished, StepFinished, ToolFinished, ToolStarted
+from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, StepFinished, ToolFinished, ToolStarted
 from agentkit.execution import execute
 from agentkit.providers.base import ResponseBuilder
 
@@ -18,21 +18,24 @@ __all__ = ["run_loop"]
 T = TypeVar("T")
 
 
-async def run_loop(run: Run) -> AsyncGenerator[Event, None]:
+async def run_loop(run: Run[OutputT_co]) -> AsyncGenerator[Event[OutputT_co], None]:
     """Every run, whole or streamed, is this generator. The last event is `RunFinished`.
 
     Raises:
+        OutputError: the run ended without an answer of the type that was asked for.
         ProviderError: the model could not answer; the error's ``messages`` hold the transcript so far.
     """
     try:
         while run.stop_reason is None:
             turn = ResponseBuilder()
             try:
-                async with aclosing(run.provider.stream(run.request())) as stream:
+                async with aclosing(run.provider.stream(await run.request())) as stream:
                     async for event in until(run.deadline, stream):
                         turn.add(event)
                         if not isinstance(event, ModelFinished):
                             yield event
+                        if partial := run.partial_output(event):
+                            yield partial
             except TimeoutError:
                 run.break_off(turn.partial())
                 break
@@ -45,14 +48,14 @@ async def run_loop(run: Run) -> AsyncGenerator[Event, None]:
                     if isinstance(outcome, ToolFinished):
                         run.add_result(outcome.call, outcome.result)
                     yield outcome
-            run.finish_step(response)
+            await run.finish_step(response)
         yield RunFinished(run.result())
     except AgentKitError as error:
         error.messages = run.transcript()
         raise
 
 
-def _execute(run: Run) -> AsyncGenerator[ToolStarted | ToolFinished, None]:
+def _execute(run: Run[object]) -> AsyncGenerator[ToolStarted | ToolFinished, None]:
     return execute(
         run.pending_calls(),
         run.tools,

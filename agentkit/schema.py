@@ -14,10 +14,18 @@ from agentkit.messages import JsonObject
 
 if TYPE_CHECKING:
     import griffe
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
     from pydantic.json_schema import GenerateJsonSchema
 
-__all__ = ["ArgumentsValidator", "FunctionSchema", "check_signature", "read_functions", "schema_validator"]
+__all__ = [
+    "ArgumentsValidator",
+    "FunctionSchema",
+    "check_signature",
+    "faults",
+    "read_functions",
+    "schema_validator",
+    "type_schema",
+]
 
 
 # griffe warns about parameters without types in the docstring: ours have them in the signature.
@@ -186,11 +194,10 @@ def _json_schema(adapter: TypeAdapter[JsonObject], name: str, source: _Source) -
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
-        schema = adapter.json_schema(schema_generator=_schema_generator())
+        schema = type_schema(adapter)
     except PydanticInvalidForJsonSchema as error:
         raise ToolDefinitionError(f"Tool {name!r}: a parameter's type has no JSON form: {error.message}") from error
-    without_titles(schema)
-    properties: dict[str, JsonObject] = schema.setdefault("properties", {})
+    properties = cast("dict[str, JsonObject]", schema.setdefault("properties", {}))
     for parameter in source.parameters.values():
         entry = properties[parameter.name]
         if parameter.name in source.described:
@@ -199,6 +206,17 @@ def _json_schema(adapter: TypeAdapter[JsonObject], name: str, source: _Source) -
             with suppress(PydanticSerializationError):  # a default that JSON cannot say still is the function's
                 entry["default"] = to_jsonable_python(parameter.default)
     return {"type": "object", **schema}
+
+
+def type_schema(adapter: TypeAdapter[Any]) -> JsonObject:
+    """The JSON Schema of a type, without made-up titles.
+
+    Raises:
+        pydantic.errors.PydanticInvalidForJsonSchema: it has no JSON form.
+    """
+    schema: JsonObject = adapter.json_schema(schema_generator=_schema_generator())
+    without_titles(schema)
+    return schema
 
 
 @cache
@@ -262,12 +280,16 @@ class _FunctionValidator:
         try:
             return self.adapter.validate_python(arguments)
         except ValidationError as error:
-            faults = [
-                f"{'.'.join(str(step) for step in fault['loc']) or 'arguments'}: {fault['msg']}"
-                + ("" if fault["type"] in ("missing", "extra_forbidden") else f", not {_excerpt(fault['input'])}")
-                for fault in error.errors(include_url=False, include_context=False)
-            ]
-            raise InvalidArgumentsError("; ".join(faults)) from error
+            raise InvalidArgumentsError(faults(error, "arguments")) from error
+
+
+def faults(error: ValidationError, whole: str) -> str:
+    """What pydantic found wrong, for the model to read; ``whole`` is what the value is called where no part is."""
+    return "; ".join(
+        f"{'.'.join(str(step) for step in fault['loc']) or whole}: {fault['msg']}"
+        + ("" if fault["type"] in ("missing", "extra_forbidden") else f", not {_excerpt(fault['input'])}")
+        for fault in error.errors(include_url=False, include_context=False)
+    )
 
 
 def schema_validator(schema: JsonObject) -> ArgumentsValidator:
@@ -291,14 +313,14 @@ def schema_validator(schema: JsonObject) -> ArgumentsValidator:
 
     def validate(arguments: JsonObject) -> JsonObject:
         try:
-            faults = [
+            found = [
                 f"{fault.json_path.removeprefix('$.') if fault.json_path != '$' else 'arguments'}: {fault.message}"
                 for fault in validator.iter_errors(cast("Any", arguments))
             ]
         except Unresolvable as error:
             raise ToolDefinitionError(f"the schema refers to {error.ref!r}, which is not in it") from error
-        if faults:
-            raise InvalidArgumentsError("; ".join(faults))
+        if found:
+            raise InvalidArgumentsError("; ".join(found))
         return arguments
 
     return validate

@@ -16,7 +16,7 @@ from agentkit.schema import ArgumentsValidator, FunctionSchema, check_signature,
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["AnyTool", "RunContext", "Tool", "ToolExample", "as_tool", "read_tools", "tool"]
+__all__ = ["AnyTool", "RunContext", "Tool", "ToolExample", "as_tool", "read_tools", "takes_context", "tool"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -30,7 +30,8 @@ S = TypeVar("S")
 class RunContext(Generic[DepsT]):
     """What a tool may know of the run that called it: take it as the first parameter, the model never sees it.
 
-    ``deps`` is what the caller passed to the run; ``call`` is the call being served; ``step`` counts from 1.
+    ``deps`` is what the caller passed to the run; ``call`` is the call being served, one without a name where an
+    answer is validated that is no call; ``step`` counts from 1.
     """
 
     deps: DepsT
@@ -171,8 +172,8 @@ class Tool(Generic[P, R_co]):
         if self._parameters is None:
             assert self.function is not None
             return read_functions({self.name: self.function})[self.name]
-        takes_context = self.function is not None and _takes_context(self.function)
-        return FunctionSchema(self._description or "", self._parameters, takes_context, self._schema_validator())
+        with_context = self.function is not None and takes_context(self.function)
+        return FunctionSchema(self._description or "", self._parameters, with_context, self._schema_validator())
 
     def _schema_validator(self) -> ArgumentsValidator:
         assert self._parameters is not None
@@ -280,7 +281,8 @@ def _from_openai(given: Mapping[str, object]) -> AnyTool:
     return Tool.from_schema(described["name"], str(described.get("description") or ""), parameters)
 
 
-def _takes_context(function: Callable[..., object]) -> bool:
+def takes_context(function: Callable[..., object]) -> bool:
+    """Whether a function's first parameter is a `RunContext`, without resolving its types."""
     first = next(iter(inspect.signature(function).parameters.values()), None)
     return first is not None and (
         getattr(first.annotation, "__origin__", first.annotation) is RunContext
