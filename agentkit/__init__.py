@@ -1,7 +1,7 @@
 """agentkit: any model becomes a reliable tool caller."""
 
 from agentkit.agent import Agent
-from agentkit.errors import AgentKitError, ToolError
+from agentkit.errors import AgentKitError, OutputError, ToolError
 from agentkit.events import RunResult
 from agentkit.limits import Limits, ModelSettings
 from agentkit.messages import Message, ToolCall, ToolResult, Usage
@@ -14,6 +14,7 @@ __all__ = [
     "Limits",
     "Message",
     "ModelSettings",
+    "OutputError",
     "RunContext",
     "RunResult",
     "Tool",

@@ -20,7 +20,7 @@ from agentkit.events import (
     ToolCallStart,
 )
 from agentkit.messages import Message, ModelResponse, Part, ReasoningPart, TextPart, ToolCall, Usage
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.base import ModelRequest, OutputMode, Provider
 
 __all__ = ["ScriptedProvider", "Step"]
 
@@ -44,6 +44,11 @@ _unfinished: list[Script] = []  # those made during the current test; read by ag
 class ScriptedProvider(Provider):
     """Answers each request with the next step of a script.
 
+    Args:
+        steps: the turns, in order.
+        name: the model's name.
+        output_mode: how this model is asked for an answer of a type.
+
     Attributes:
         requests: every request it was sent.
 
@@ -51,8 +56,11 @@ class ScriptedProvider(Provider):
     More requests than steps raise AssertionError.
     """
 
-    def __init__(self, steps: Iterable[Step], *, name: str = "scripted:test") -> None:
+    def __init__(
+        self, steps: Iterable[Step], *, name: str = "scripted:test", output_mode: OutputMode = "prompt"
+    ) -> None:
         self.name = name
+        self._output_mode: OutputMode = output_mode
         self.requests: list[ModelRequest] = []
         self._steps = list(steps)
         _unfinished.append(self)
@@ -61,6 +69,10 @@ class ScriptedProvider(Provider):
     def remaining(self) -> int:
         """Steps not yet consumed."""
         return len(self._steps) - len(self.requests)
+
+    async def output_mode(self, has_tools: bool) -> OutputMode:
+        """As it was told."""
+        return self._output_mode
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Play the next step."""
