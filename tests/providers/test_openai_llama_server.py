@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
-from agentkit import ModelSettings, ToolCall, ToolResult, tool
-from agentkit.errors import ContextOverflowError, UnsupportedInputError
+from agentkit import Agent, ModelSettings, ToolCall, ToolResult, tool
+from agentkit.errors import ContextOverflowError, OutputError, UnsupportedInputError
 from agentkit.events import TextDelta
 from agentkit.messages import ImagePart, Message, ModelResponse, ReasoningPart, TextPart
 from agentkit.providers.base import ModelRequest
@@ -185,3 +187,19 @@ def test_litellm_against_the_same_server(base_url: str) -> None:
         asyncio.run(provider.complete("word " * 3000))
     assert caught.value.tokens > 3000
     assert caught.value.limit == 2048
+
+
+class Person(BaseModel):
+    name: Literal["Anna", "Bert"]
+    old: bool
+
+
+def test_an_agent_answers_with_a_type(base_url: str) -> None:
+    agent = Agent(OpenAIProvider("smollm2", base_url), output=list[Person], settings=ModelSettings(max_tokens=200))
+    try:
+        people = agent.run_sync("Who is old: Anna or Bert?").output
+    except OutputError as error:  # on another processor it may not come to an end
+        assert error.result.stop_reason == "length"
+        assert error.result.output.lstrip().startswith("{")
+    else:
+        assert all(isinstance(person, Person) for person in people)
