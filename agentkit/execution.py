@@ -17,13 +17,19 @@ from typing import Final
 from agentkit._threads import Threads
 from agentkit.errors import InvalidArgumentsError, ToolDefinitionError, ToolError, nearest
 from agentkit.events import ToolFinished, ToolStarted
-from agentkit.messages import JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
+from agentkit.messages import ImagePart, JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
 from agentkit.tool import AnyTool, RunContext
 
 __all__ = ["ValidatedCall", "execute", "validate"]
 
 CANCEL_GRACE: Final = 1.0
 """Seconds that an async tool has to clean up once it was cancelled, before it is left to itself."""
+
+MAX_IMAGES: Final = 8
+"""Images of one result."""
+
+MAX_IMAGE_BYTES: Final = 5 << 20
+"""Bytes of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ async def _run(
         if not work.done():
             note = "" if _is_async(tool) else " It may still be running: a thread cannot be stopped."
             return _failure(call, "timeout", f"{call.name!r} did not finish within {seconds:.3g} seconds.{note}")
-        return ToolResult(call.id, call.name, _cut(_render(work.result(), call.name), limit) + _repair_note(call))
+        text, images = _render(work.result(), call.name)
+        return ToolResult(call.id, call.name, _cut(text, limit) + _repair_note(call), images=images)
     except ToolError as error:
         return _failure(call, "exception", _cut(str(error), limit))
     except _UnserializableError as error:
@@ -190,8 +197,25 @@ class _UnserializableError(Exception):
     """A tool returned what cannot be shown to a model."""
 
 
-def _render(value: object, name: str) -> str:
-    """A tool's return value as text: strings as they are, everything else as JSON."""
+def _render(value: object, name: str) -> tuple[str, tuple[ImagePart, ...]]:
+    """A tool's return value as text and images: an image, alone or in a list or tuple with other things, is shown; of
+    the rest, strings stay as they are and everything else becomes JSON."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if not any(isinstance(part, ImagePart) for part in parts):
+        return _text(value, name), ()
+    images: list[ImagePart] = []
+    lines: list[str] = []
+    for part in parts:
+        if not isinstance(part, ImagePart):
+            lines.append(_text(part, name))
+        elif len(images) == MAX_IMAGES or len(part.data) > MAX_IMAGE_BYTES:
+            lines.append(f"[{part}: left out, the limit is {MAX_IMAGES} images of {MAX_IMAGE_BYTES >> 20} MiB each]")
+        else:
+            images.append(part)
+    return "\n".join(lines), tuple(images)
+
+
+def _text(value: object, name: str) -> str:
     if isinstance(value, str):
         return clean_text(value)
     if value is None:
@@ -209,7 +233,7 @@ def _render(value: object, name: str) -> str:
 def _unserializable(value: object, name: str, why: str) -> str:
     return (
         f"{name!r} ran, but its result cannot be shown: a {type(value).__name__} is not text and not JSON ({why}). "
-        "The tool must return a string, numbers, lists, dicts, dataclasses or pydantic models."
+        "The tool must return a string, an ImagePart, numbers, lists, dicts, dataclasses or pydantic models."
     )
 
 

@@ -97,6 +97,10 @@ class ImagePart:
 
     __pydantic_config__: ClassVar[ConfigDict] = _JSON
 
+    def __str__(self) -> str:
+        """What it is, in words: ``image image/png, 12 kB``, or its URL."""
+        return f"image {self.url or f'{self.media_type}, {len(self.data) / 1000:,.0f} kB'}"
+
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> ImagePart:
         """The image in a file; what kind it is, its content says, not its name.
@@ -156,6 +160,12 @@ class ToolResult:
     error: ToolErrorKind | None = None
     images: tuple[ImagePart, ...] = ()
     kind: Literal["tool_result"] = "tool_result"
+
+    @property
+    def in_words(self) -> str:
+        """The content, with a line for each image: what a model that does not see is told."""
+        notes = [f"[{image}: this model cannot see it]" for image in self.images]
+        return "\n".join(filter(None, [self.content, *notes]))
 
 
 Part: TypeAlias = TextPart | ReasoningPart | ImagePart | ToolCall | ToolResult

@@ -89,10 +89,7 @@ def text_or_parts(message: Message, profile: Profile) -> str | list[TextPart | I
 
 def result_text(result: ToolResult, profile: Profile) -> str:
     """What a tool answered; what it showed is said in words to a model that does not see, so that the run goes on."""
-    if profile.sees is not False:
-        return clean_text(result.content)
-    notes = [f"[{image.url or image.media_type}: an image, which this model cannot see]" for image in result.images]
-    return clean_text("\n".join([result.content, *notes]))
+    return clean_text(result.in_words if profile.sees is False else result.content)
 
 
 def may_call(request: ModelRequest) -> bool:

@@ -239,7 +239,7 @@ def test_images() -> None:
 def test_model_that_does_not_see() -> None:
     blind = Profile("test", sees=False)
     (result,) = sent([Message("tool", ToolResult("c1", "draw", "drawn", images=(PNG,)))], profile=blind)["input"]
-    assert result["output"] == "drawn\n[image/png: an image, which this model cannot see]"
+    assert result["output"] == "drawn\n[image image/png, 0 kB: this model cannot see it]"
     with serve() as server, pytest.raises(UnsupportedInputError, match="does not see"):
         asyncio.run(provider_at(server, profile=blind).complete(Message("user", [PNG])))
 

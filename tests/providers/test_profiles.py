@@ -272,6 +272,6 @@ def test_what_tools_show_is_shown_by_the_user() -> None:
 def test_model_that_does_not_see() -> None:
     blind = Profile("test", sees=False)
     (message,) = sent(blind, [Message("tool", ToolResult("c1", "draw", "drawn", images=(PNG,)))])["messages"]
-    assert message["content"] == "drawn\n[image/png: an image, which this model cannot see]"
+    assert message["content"] == "drawn\n[image image/png, 0 kB: this model cannot see it]"
     with serve() as server, pytest.raises(UnsupportedInputError, match="test does not see"):
         asyncio.run(provider_at(server, profile=blind).complete(Message("user", PNG)))

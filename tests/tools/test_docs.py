@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentkit import tool
+from agentkit import execution, tool
 from agentkit_tools import calculator, files, web
 
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
@@ -18,7 +18,9 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), 
 def test_snippets_run(snippet: str) -> None:
     names: dict[str, object] = {}
     exec(snippet, names)
-    if "weather" in names:
+    if "camera" in names:
+        assert names["camera"]("hall")[1].media_type == "image/jpeg"  # type: ignore[operator]
+    elif "weather" in names:
         weather = tool(names["weather"])  # type: ignore[call-overload]
         assert weather.parameters["required"] == ["city"]
         assert weather("Kyiv") == "Kyiv: sunny"
@@ -27,7 +29,7 @@ def test_snippets_run(snippet: str) -> None:
 
 
 def test_the_snippets_were_found() -> None:
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ def test_the_snippets_were_found() -> None:
         f"{files.MAX_LISTED} entries",
         f"{files.MAX_VISITED:,} entries looked at, {files.MAX_DEPTH} directories deep",
         f"{web.MAX_QUERY} characters",
+        f"at most {execution.MAX_IMAGES} images of {execution.MAX_IMAGE_BYTES >> 20} MiB",
         f"{web.MAX_RESULTS}, each field {web.MAX_SNIPPET} characters",
         f"{web.MAX_URL:,} characters",
         f"{web.MAX_TEXT:,} characters, then cut",

@@ -118,7 +118,10 @@ class ChatTemplate:
             ProviderError: the template refuses these messages, or goes over a bound.
             UnsupportedInputError: an image.
         """
-        _refuse_images(messages)
+        if any(isinstance(part, ImagePart) for message in messages for part in message.content):
+            raise UnsupportedInputError(
+                f"{self.model.path.name} cannot see, and a message holds an image: leave it out, or use a vision model"
+            )
         guarded = [self._guard_message(message) for message in messages]
         described = self._guard([tool.openai_schema for tool in tools])
         assert isinstance(described, list)
@@ -193,7 +196,7 @@ class ChatTemplate:
             assert isinstance(arguments, dict)
             return replace(part, arguments=arguments)
         if isinstance(part, ToolResult):
-            return replace(part, content=self._guard_text(part.content))
+            return replace(part, content=self._guard_text(part.in_words), images=())
         return part
 
     def _guard(self, value: JsonValue) -> JsonValue:
@@ -251,8 +254,3 @@ def _attempts(messages: list[JsonObject]) -> Iterator[list[JsonObject]]:
     alternated = alternating(merged)
     if len(alternated) < len(merged):
         yield alternated
-
-
-def _refuse_images(messages: Sequence[Message]) -> None:
-    if any(isinstance(part, ImagePart) for message in messages for part in message.content):
-        raise UnsupportedInputError("This model cannot see: a message holds an image. Use a vision model")

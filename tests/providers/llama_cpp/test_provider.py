@@ -333,8 +333,20 @@ class TestBadInput:
             complete(LlamaCppProvider(file), "Hi")
 
     def test_an_image(self, smollm2: LlamaCppProvider) -> None:
-        with pytest.raises(UnsupportedInputError, match="cannot see"):
+        with pytest.raises(UnsupportedInputError, match=r"SmolLM2-135M.*gguf cannot see"):
             asyncio.run(smollm2.complete([Message("user", ImagePart(b"x"))]))
+
+    @pytest.mark.parametrize("taught", [True, False])
+    def test_an_image_from_a_tool_is_said_in_words(self, smollm2: LlamaCppProvider, taught: bool) -> None:
+        engine, template = smollm2._load()
+        conversation = [
+            Message("user", "How does it look?"),
+            Message("assistant", ToolCall("camera", {}, "1")),
+            Message("tool", ToolResult("1", "camera", "", images=(ImagePart(b"x" * 12_000),))),
+        ]
+        tokens = template.tokens(conversation, [], taught=taught)
+        prompt = b"".join(map(engine.model.piece, tokens)).decode()
+        assert "[image image/png, 12 kB: this model cannot see it]" in prompt
 
     def test_a_schema_that_is_none(self, smollm2: LlamaCppProvider) -> None:
         broken = Tool.from_schema("f", "", {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})

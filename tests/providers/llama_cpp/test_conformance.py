@@ -1,0 +1,33 @@
+"""The in-process engine keeps what every provider promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from agentkit.providers.base import Provider
+from agentkit.providers.llama_cpp import LlamaCppProvider
+from agentkit.testing.conformance import ProviderConformance
+
+
+def make() -> LlamaCppProvider:
+    return LlamaCppProvider("smollm2", n_ctx=4096)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> Iterator[None]:
+    """The model stays in memory from test to test."""
+    kept = make()
+    assert kept.count_tokens("hello") > 0  # loads it
+    yield
+    asyncio.run(kept.close())
+
+
+class TestSmolLM2(ProviderConformance):
+    parallel_calls = True
+    context = 4096
+
+    def make(self) -> Provider:
+        return make()
