@@ -10,6 +10,7 @@ from agentkit._sync import run_sync
 from agentkit.context import Run
 from agentkit.errors import ProviderError
 from agentkit.events import Event, OutputT_co, RunFinished, RunResult
+from agentkit.examples import Examples, example_messages
 from agentkit.limits import Limits, ModelSettings
 from agentkit.loop import run_loop
 from agentkit.messages import Message
@@ -42,10 +43,12 @@ class Agent(Generic[OutputT_co]):
         tool_choice: ``auto`` lets the model decide, ``none`` forbids calls; ``required`` or a tool's name asks for a
             call, and holds until the first tool has answered.
         settings: temperature and kin.
+        examples: conversations that show how it is done, each from a request to its answer, with real calls and
+            results. The model sees them before every task; results do not hold them.
 
     Raises:
-        ConfigError: a model, a tool or a ``tool_choice`` that is not there, a tool that cannot be one, or an ``output``
-            that has no JSON form.
+        ConfigError: a model, a tool or a ``tool_choice`` that is not there, a tool that cannot be one, an ``output`` that
+            has no JSON form, or an example that could not have happened.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Agent(Generic[OutputT_co]):
         limits: Limits | None = None,
         tool_choice: str = "auto",
         settings: ModelSettings | None = None,
+        examples: Examples = (),
     ) -> None:
         self.tools = tools_by_name(_resolve_tools(tools))
         check_choice(tool_choice, self.tools)
@@ -68,6 +72,7 @@ class Agent(Generic[OutputT_co]):
         self.limits = limits or Limits()
         self.tool_choice = tool_choice
         self.settings = settings or ModelSettings()
+        self.examples = example_messages(examples, self.tools)
 
     async def run(
         self,
@@ -131,6 +136,7 @@ class Agent(Generic[OutputT_co]):
             self.tools,
             [*history, task],
             instructions=self.instructions,
+            examples=self.examples,
             tool_choice=choice,
             limits=limits or self.limits,
             settings=self.settings,

@@ -44,6 +44,7 @@ class Run(Generic[OutputT_co]):
         messages: Sequence[Message],
         *,
         instructions: str,
+        examples: Sequence[Message],
         tool_choice: str,
         limits: Limits,
         settings: ModelSettings,
@@ -59,6 +60,7 @@ class Run(Generic[OutputT_co]):
         self.stop_reason: StopReason | None = None
         self._messages = list(messages)
         self._instructions = instructions
+        self._examples = examples
         self._answer = Answer(output)
         self._answers: tuple[OutputT_co, ...] = ()  # the one, once it was given
         self._tool_choice = tool_choice
@@ -82,11 +84,12 @@ class Run(Generic[OutputT_co]):
         self._steps += 1
         return self._answer.ask(
             ModelRequest(
-                [*self._system, *self._messages],
+                [*self._system, *self._examples, *self._messages],
                 list(self.tools.values()),
                 self._tool_choice,
                 self._settings,
                 deadline=self.deadline,
+                examples=len(self._examples),
             )
         )
 

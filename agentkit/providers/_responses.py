@@ -65,7 +65,7 @@ def request_body(request: ModelRequest, model: str, profile: Profile) -> JsonObj
         )
     body: JsonObject = {
         "model": model,
-        "input": list(_wire_items(request.messages, profile)),
+        "input": list(_wire_items(request.spelled_out().messages, profile)),
         "stream": True,
         "store": False,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from agentkit.errors import DuplicateToolError, ProviderProtocolError
@@ -45,7 +45,7 @@ class ModelRequest:
     ``messages`` begin with the system message, if there is one. ``tool_choice`` is ``auto``, ``required``, ``none``
     or a tool's name. ``output_schema`` is the JSON Schema of an answer: the turn is then calls, or exactly one JSON
     value of this type. ``deadline`` is when the run ends, in the event loop's time: nothing that would end later needs
-    to be waited for.
+    to be waited for. ``examples`` counts the messages behind the system message that are few-shot examples.
     """
 
     messages: Sequence[Message]
@@ -54,6 +54,33 @@ class ModelRequest:
     settings: ModelSettings = field(default_factory=ModelSettings)
     output_schema: JsonObject | None = None
     deadline: float | None = None
+    examples: int = 0
+
+    @property
+    def lead(self) -> Sequence[Message]:
+        """What each conversation of an agent begins with: the system message and the examples."""
+        system = bool(self.messages) and self.messages[0].role == "system"
+        return self.messages[: system + self.examples]
+
+    def spelled_out(self) -> ModelRequest:
+        """The same for a model that has no place for reasoning: what the examples hold of it is text, so that the model
+        sees the steps."""
+        if not self.examples:
+            return self
+        return replace(self, messages=[*map(_spelled_out, self.lead), *self.messages[len(self.lead) :]])
+
+
+def _spelled_out(message: Message) -> Message:
+    if not message.reasoning:
+        return message
+    end = "\n" if message.text else ""
+    return Message(
+        message.role,
+        [
+            TextPart(part.text + end) if isinstance(part, ReasoningPart) and not part.state else part
+            for part in message.content
+        ],
+    )
 
 
 class Provider(ABC):

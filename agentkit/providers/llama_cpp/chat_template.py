@@ -103,7 +103,7 @@ class ChatTemplate:
         longest_first = sorted(model.special_tokens, key=len, reverse=True)
         special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         stop = PLAIN_STOP if source in ("", PLAIN_TEMPLATE) else ()
-        made = cls(model, source, stop, dict(variables or {}), Shape(), template, special, _Beginnings())
+        made = cls(model, source, stop, dict(variables or {}), Shape(reasoning=""), template, special, _Beginnings())
         return replace(made, shape=made._seen_shape()) if source else made
 
     def tokens(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: bool) -> list[int]:

@@ -25,9 +25,9 @@ from agentkit.constrain import ReasoningMarks
 from agentkit.messages import Message, ToolCall
 from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest
+from agentkit.providers.in_context import made_up_examples
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.engine import Predicted
-from agentkit.providers.llama_cpp.made_up import made_up_examples
 from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
 from agentkit.tool import AnyTool, Tool
@@ -127,48 +127,47 @@ class Decider:
             or asked is None
             or asked.role != "user"
             or not asked.text.strip()
-            or any(message.calls for message in request.messages)
+            or any(message.calls for message in request.messages[len(request.lead) :])
         ):
             return "model"
-        system = [message for message in request.messages[:1] if message.role == "system"]
-        known = await self._tools(system, request.tools, look)
+        known = await self._tools(request.lead, request.tools, look)
         if known.opened:
             return "model"
-        evidence = await self._evidence(system, asked, request.tools, known, look)
+        evidence = await self._evidence(request.lead, asked, request.tools, known, look)
         return "call" if evidence > THRESHOLD else "answer"
 
     async def _evidence(
-        self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool], known: _Tools, look: Look
+        self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], known: _Tools, look: Look
     ) -> float:
         """How much speaks for a call, in nats."""
-        offered = await self._read(system, asked, tools, look)
-        unrelated = await self._read(system, asked, _UNRELATED, look)
+        offered = await self._read(lead, asked, tools, look)
+        unrelated = await self._read(lead, asked, _UNRELATED, look)
         scores = zip(reversed(offered.scores), reversed(unrelated.scores), strict=False)
         gains = sorted((with_tools - without for with_tools, without in scores), reverse=True)
         return sum(gains[:_WORDS]) + _OPENING_WEIGHT * (self._log_odds(offered) - known.opening)
 
-    async def _tools(self, system: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> _Tools:
-        key = json.dumps([*(message.text for message in system), *(tool.openai_schema for tool in tools)], default=str)
+    async def _tools(self, lead: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> _Tools:
+        key = json.dumps([*map(str, lead), *(tool.openai_schema for tool in tools)], default=str)
         known = self._known.get(key)
         if known is None:
-            opened = self._native is not None and await self._opens(system, tools, look)
-            nothing = await look(await self._tokens(system, Message("user", _CONTENT_FREE), tools), range(0))
+            opened = self._native is not None and await self._opens(lead, tools, look)
+            nothing = await look(await self._tokens(lead, Message("user", _CONTENT_FREE), tools), range(0))
             known = self._known[key] = _Tools(opened, self._log_odds(nothing))
             for oldest in list(self._known)[:-_KEPT]:
                 del self._known[oldest]
         return known
 
-    async def _opens(self, system: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> bool:
+    async def _opens(self, lead: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> bool:
         ((_, example),) = made_up_examples([tools[0].openai_schema])
-        prompt = await self._tokens(system, Message("user", example.request), tools)
+        prompt = await self._tokens(lead, Message("user", example.request), tools)
         if ReasoningMarks.of(self._template.source, self._template.model.end_of(prompt)):
             return True  # it thinks before it decides, and what comes first tells nothing
         return bool((await look(prompt, range(0))).next.argmax() == self._opening)
 
-    async def _read(self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool], look: Look) -> Predicted:
+    async def _read(self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], look: Look) -> Predicted:
         """The model reads the request behind these tools."""
-        prompt = array("i", await self._tokens(system, asked, tools))
-        other = array("i", await self._tokens(system, Message("user", "?"), tools))
+        prompt = array("i", await self._tokens(lead, asked, tools))
+        other = array("i", await self._tokens(lead, Message("user", "?"), tools))
         begin = shared_length(prompt, other)
         end = len(prompt) - shared_length(prompt[::-1], other[::-1])
         # The first token tells how the text before it ends more than what is asked.
@@ -182,6 +181,6 @@ class Decider:
         chance = min(max(chance, 1e-9), 1 - 1e-6)
         return math.log(chance) - math.log1p(-chance)
 
-    async def _tokens(self, system: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
+    async def _tokens(self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
         # A long prompt takes a while to render, and the event loop is other people's too.
-        return await asyncio.to_thread(self._template.tokens, [*system, asked], tools, taught=self._native is None)
+        return await asyncio.to_thread(self._template.tokens, [*lead, asked], tools, taught=self._native is None)

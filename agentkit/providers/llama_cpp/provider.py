@@ -136,6 +136,8 @@ class LlamaCppProvider(Provider):
         """
         engine, template = await asyncio.to_thread(self._load)
         assert self._decider is not None
+        if not template.shape.reasoning:
+            request = request.spelled_out()
         verdict = await self._decider.decide(request, partial(_look, engine))
         plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
         tools = plan.tools
@@ -237,8 +239,7 @@ def _plan(
     stable = 0
     if engine.keeps_prefixes:
         # What a conversation of other words would begin with, too.
-        system = [message for message in request.messages[:1] if message.role == "system"]
-        other = template.tokens([*system, Message("user", "?")], tools, taught=native is None)
+        other = template.tokens([*request.lead, Message("user", "?")], tools, taught=native is None)
         stable = shared_length(array("i", prompt), array("i", other))
     return _Plan(prompt, tools, dialect, sampler, stable, further)
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain
 from typing import Final
 
 from agentkit.messages import JsonValue, Message, ToolCall
 from agentkit.parsing import DIALECTS
-from agentkit.providers.llama_cpp.made_up import made_up_examples
+from agentkit.providers.in_context import shown_examples
 from agentkit.tool import AnyTool, ToolExample
 
 __all__ = ["TAUGHT", "teach"]
 
 TAUGHT: Final = DIALECTS["hermes"]
 """The format that is taught: plain JSON between markers, and the most common one."""
-
-MAX_EXAMPLES: Final = 4
-"""Exchanges shown, over all tools: each costs about sixty tokens of the context."""
-
-MAX_MADE_UP: Final = 6
-"""Exchanges made up, for as many tools that have none: each costs about ninety tokens."""
 
 _LESSON: Final = """\
 You have tools. To use one, write a call like this:
@@ -55,7 +49,7 @@ def teach(messages: Sequence[Message], tools: Sequence[AnyTool], described: Sequ
     )
     return [
         Message("system", f"{system}\n\n{lesson}" if system else lesson),
-        *chain.from_iterable(_exchange(name, example) for name, example in _examples(tools, described)),
+        *chain.from_iterable(_exchange(name, example) for name, example in shown_examples(tools, described)),
         *written,
     ]
 
@@ -67,14 +61,6 @@ def _as_text(message: Message) -> Message:
         return message
     written = TAUGHT.write_calls(message.calls)
     return Message(message.role, f"{message.text}\n{written}" if message.text else written)
-
-
-def _examples(tools: Sequence[AnyTool], described: Sequence[JsonValue]) -> Iterable[tuple[str, ToolExample]]:
-    """Every tool's first example, then every tool's second, up to the limit; before them, made-up ones."""
-    rounds = zip_longest(*([(tool.name, example) for example in tool.examples] for tool in tools))
-    own = islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
-    bare = [shown for tool, shown in zip(tools, described, strict=True) if not tool.examples]
-    return [*made_up_examples(bare[:MAX_MADE_UP]), *own]
 
 
 def _exchange(name: str, example: ToolExample) -> list[Message]:

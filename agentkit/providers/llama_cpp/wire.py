@@ -51,7 +51,7 @@ class Shape:
             and must be written into the turn's text, as the model wrote them.
         null_content: calls are shown only in turns whose content is null.
         reasoning: the key under which a message's thinking is read; ``inline`` where it is the beginning of the
-            content, ``parts`` where the content is a list that begins with it.
+            content, ``parts`` where the content is a list that begins with it; empty where there is no place for it.
     """
 
     arguments: Literal["object", "text", "content"] = "object"
@@ -85,6 +85,8 @@ def _reasoning_of(render: Callable[[list[JsonObject]], str | None], shape: Shape
         ways.append("inline")
     if "'thinking'" in source or '"thinking"' in source:
         ways.append("parts")
+    if not ways:
+        return ""
     for way in ways:
         shown = render(wire_messages(_THINKING, replace(shape, reasoning=way)))
         # Not as Python prints a list, nor behind an empty thinking of the template's own.
@@ -141,7 +143,7 @@ def _arguments(call: ToolCall, shape: Shape) -> JsonValue:
 
 
 def _with_reasoning(entry: JsonObject, reasoning: str, shape: Shape) -> JsonObject:
-    if not reasoning:
+    if not reasoning or not shape.reasoning:
         return entry
     content = entry["content"] or ""
     if shape.reasoning == "inline":

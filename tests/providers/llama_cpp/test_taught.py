@@ -12,9 +12,10 @@ from pydantic import Field
 
 from agentkit import Message, ModelSettings, Tool, ToolCall, ToolExample, tool
 from agentkit.messages import ToolResult
+from agentkit.providers.in_context import MAX_EXAMPLES, MAX_MADE_UP
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.llama_cpp.chat_template import PLAIN_TEMPLATE
-from agentkit.providers.llama_cpp.taught import MAX_EXAMPLES, MAX_MADE_UP, TAUGHT, teach
+from agentkit.providers.llama_cpp.taught import TAUGHT, teach
 
 
 @tool

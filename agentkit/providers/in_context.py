@@ -1,7 +1,8 @@
-"""Examples of tools that have none, made up from their schemas.
+"""What is shown of tools to a model that was never trained on them: it learns them in context.
 
-A model that was never trained on tools does not follow a description so much as it goes on with what it has seen. What
-counts is that no two examples share a value: where they do, a small model takes the value for part of the format.
+Such a model does not follow a description so much as it goes on with what it has seen. So tools are shown in use: by
+their own `ToolExample`s, or by ones that are made up from the schema of a tool that has none. What counts is that no
+two of these share a value: where they do, a small model takes the value for part of the format.
 """
 
 from __future__ import annotations
@@ -9,18 +10,38 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import cycle
+from itertools import cycle, islice, zip_longest
 from typing import Final
 
 from agentkit.messages import JsonObject, JsonValue
-from agentkit.tool import ToolExample
+from agentkit.tool import AnyTool, ToolExample
 
-__all__ = ["made_up_examples"]
+__all__ = ["made_up_examples", "shown_examples"]
+
+MAX_EXAMPLES: Final = 4
+"""Exchanges shown, over all tools: each costs about sixty tokens of the context."""
+
+MAX_MADE_UP: Final = 6
+"""Exchanges made up, for as many tools that have none: each costs about ninety tokens."""
 
 _WORDS: Final = ("Rome", "green tea", "Anna", "music", "winter", "bread", "garden", "Lima", "blue", "Monday")
 _NUMBERS: Final = (12, 3, 40, 7, 25, 9)
 _RESULTS: Final = ("17.2", "ready", "about 45", "open", "8")
 _SUCH_AS: Final = re.compile(r"(?:such as|for example|e\.g\.),? [\"'`]?([\w.:/@-]*\w)")
+
+
+def shown_examples(tools: Sequence[AnyTool], described: Sequence[JsonValue]) -> list[tuple[str, ToolExample]]:
+    """Exchanges with the name of the tool that each uses: made-up ones, then every tool's own first, every tool's own
+    second, up to the limits. The same each time.
+
+    Args:
+        tools: what is offered.
+        described: the same in OpenAI's shape, as it may be written into a prompt.
+    """
+    rounds = zip_longest(*([(tool.name, example) for example in tool.examples] for tool in tools))
+    own = islice((found for round_ in rounds for found in round_ if found is not None), MAX_EXAMPLES)
+    bare = [shown for tool, shown in zip(tools, described, strict=True) if not tool.examples]
+    return [*made_up_examples(bare[:MAX_MADE_UP]), *own]
 
 
 def made_up_examples(described: Sequence[JsonValue]) -> list[tuple[str, ToolExample]]:
