@@ -47,8 +47,8 @@ class Agent(Generic[OutputT_co]):
             results. The model sees them before every task; results do not hold them.
 
     Raises:
-        ConfigError: a model, a tool or a ``tool_choice`` that is not there, a tool that cannot be one, an ``output`` that
-            has no JSON form, or an example that could not have happened.
+        ConfigError: a model, a tool or a ``tool_choice`` that is not there, a tool that cannot be one, an ``output``
+            that has no JSON form, or an example that could not have happened.
     """
 
     def __init__(

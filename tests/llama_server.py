@@ -1,4 +1,4 @@
-"""llama.cpp's own server, as a process: run by tests/providers/test_openai_llama_server.py.
+"""llama.cpp's own server, as a process: run by tests/providers/conftest.py.
 
 Prints its URL, and serves until its standard input is closed.
 """

@@ -44,7 +44,13 @@ def test_importing_agentkit_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["agentkit.providers.openai", "agentkit.providers.litellm", "agentkit.providers.llama_cpp", "agentkit.testing"],
+    [
+        "agentkit.providers.openai",
+        "agentkit.providers.completions",
+        "agentkit.providers.litellm",
+        "agentkit.providers.llama_cpp",
+        "agentkit.testing",
+    ],
 )
 def test_naming_a_provider_loads_no_sdk(module: str) -> None:
     assert not loaded_by(f"import {module}") & {

@@ -18,7 +18,8 @@ __all__ = ["list_models", "models", "pull", "rm"]
 MOST_CACHED: Final = 200
 """Models of the cache that are listed."""
 
-_KEYS: Final = {"openai": "OPENAI_API_KEY", "openai_responses": "OPENAI_API_KEY"}
+_KEYS: Final = dict.fromkeys(("openai", "openai_responses", "completions"), "OPENAI_API_KEY")
+_NEEDS: Final = {"litellm": "reads the vendor's key", "llama_cpp": "runs here, needs no key"}
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A short name, or OWNER/REPO[:QUANT_OR_FILE] on the Hugging Face hub.")
@@ -143,4 +144,4 @@ def _providers() -> Iterator[tuple[str, ...]]:
         if key is not None:
             yield "provider", name, f"{key} is {'set' if os.environ.get(key) else 'not set'}"
         else:
-            yield "provider", name, "runs here, needs no key" if name == "llama_cpp" else "installed by a plugin"
+            yield "provider", name, _NEEDS.get(name, "installed by a plugin")

@@ -20,6 +20,7 @@ _BUILT_IN: Final = {
     "openai": "agentkit.providers.openai:OpenAIProvider",
     "openai_responses": "agentkit.providers.openai_responses:OpenAIResponsesProvider",
     "litellm": "agentkit.providers.litellm:LiteLLMProvider",
+    "completions": "agentkit.providers.completions:CompletionsProvider",
     "llama_cpp": "agentkit.providers.llama_cpp:LlamaCppProvider",
 }
 

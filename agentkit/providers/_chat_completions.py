@@ -42,7 +42,7 @@ from agentkit.providers.base import ModelRequest
 from agentkit.providers.profiles import UNKNOWN, Profile
 from agentkit.tool import AnyTool, read_tools
 
-__all__ = ["FINISH_REASONS", "Turn", "first_choice", "read_usage", "request_body", "written_body"]
+__all__ = ["Choices", "Turn", "first_choice", "request_body", "written_body"]
 
 
 # ── a conversation → the request's JSON ──────────────────────────────────────────────────────────────────────────────
@@ -56,7 +56,7 @@ def request_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) 
             that would keep the model from calling tools.
     """
     tools = [_wire_tool(tool, strict=profile.strict) for tool in request.tools]
-    return _body(request, model, profile, list(_wire_messages(request.messages, profile)), tools)
+    return _body(request, model, profile, list(_wire_messages(_shown(request, profile), profile)), tools)
 
 
 def written_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) -> JsonObject:
@@ -64,7 +64,11 @@ def written_body(request: ModelRequest, model: str, profile: Profile = UNKNOWN) 
     again."""
     read_tools(request.tools)
     tools = json_list(map(_kept_tools(profile.strict), request.tools))
-    return _body(request, model, profile, _messages_json(request.messages, profile), tools)
+    return _body(request, model, profile, _messages_json(_shown(request, profile), profile), tools)
+
+
+def _shown(request: ModelRequest, profile: Profile) -> Sequence[Message]:
+    return (request if profile.reasoning else request.spelled_out()).messages
 
 
 def _body(request: ModelRequest, model: str, profile: Profile, messages: JsonValue, tools: JsonValue) -> JsonObject:
@@ -190,32 +194,68 @@ def _wire_part(part: TextPart | ImagePart) -> JsonObject:
 # ── the answer's bytes → events ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Turn:
-    """Chunks of one answer → events. Servers differ in much; what is tolerated is said where it is done."""
+class Choices:
+    """The chunks of one answer, as far as Completions and Chat Completions are the same.
 
-    def __init__(self, server: str, tools: Sequence[AnyTool]) -> None:
+    Attributes:
+        usage: what was counted so far.
+    """
+
+    def __init__(self, server: str) -> None:
+        self.usage = Usage()
         self._server = server
-        self._tools = {tool.name for tool in tools}
-        self._answer = Answer(tools)
-        self._by_index: dict[int, Call] = {}
-        self._latest: Call | None = None  # the one that last grew
         self._finish: str | None = None
-        self._usage = Usage()
-        self._any_choice = False
+        self._any = False
 
     @property
     def is_complete(self) -> bool:
         """Whether the model has said that it is done."""
         return self._finish is not None
 
+    def next(self, chunk: JsonObject) -> JsonObject:
+        """The next chunk's choice, empty if it has none, as the one with the usage."""
+        if isinstance(usage := chunk.get("usage"), dict):
+            self.usage = _usage(usage)
+        choice = first_choice(chunk)
+        if choice is None:
+            return {}
+        self._any = True
+        if finish := choice.get("finish_reason"):
+            self._finish = str(finish)
+        return choice
+
+    def end(self) -> FinishReason:
+        """The answer is over.
+
+        Raises:
+            ProviderProtocolError: it held no choice.
+            ProviderConnectionError: it ended before the model was done.
+        """
+        if not self._any:
+            raise ProviderProtocolError(f"{self._server} sent an answer without any choices")
+        if self._finish is None:
+            raise ProviderConnectionError(f"{self._server} ended its answer without a finish_reason: it is not whole")
+        return _FINISH_REASONS.get(self._finish, "stop")
+
+
+class Turn:
+    """Chunks of one answer → events. Servers differ in much; what is tolerated is said where it is done."""
+
+    def __init__(self, server: str, tools: Sequence[AnyTool]) -> None:
+        self._choices = Choices(server)
+        self._tools = {tool.name for tool in tools}
+        self._answer = Answer(tools)
+        self._by_index: dict[int, Call] = {}
+        self._latest: Call | None = None  # the one that last grew
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the model has said that it is done."""
+        return self._choices.is_complete
+
     def feed(self, chunk: JsonObject) -> Iterator[ModelEvent]:
         """Take the next chunk."""
-        if isinstance(usage := chunk.get("usage"), dict):
-            self._usage = read_usage(usage)
-        choice = first_choice(chunk)
-        if choice is None:  # the chunk with the usage has none
-            return
-        self._any_choice = True
+        choice = self._choices.next(chunk)
         delta = as_object(choice.get("delta") or choice.get("message"))  # `message`: the server does not stream
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str):
@@ -229,8 +269,6 @@ class Turn:
                 yield from self._feed_call(as_object(call))
         elif legacy := delta.get("function_call"):
             yield from self._feed_call({"index": 0, "function": legacy})
-        if finish := choice.get("finish_reason"):
-            self._finish = str(finish)
 
     def finish(self) -> Iterator[ModelEvent]:
         """The answer is over.
@@ -239,13 +277,9 @@ class Turn:
             ProviderProtocolError: it held no choice.
             ProviderConnectionError: it ended before the model was done.
         """
-        if not self._any_choice:
-            raise ProviderProtocolError(f"{self._server} sent an answer without any choices")
-        if self._finish is None:
-            raise ProviderConnectionError(f"{self._server} ended its answer without a finish_reason: it is not whole")
-        reason = FINISH_REASONS.get(self._finish, "stop")
+        reason = self._choices.end()
         cut_off = self._latest if reason in ("length", "content_filter") else None
-        yield from self._answer.finish(reason, self._usage, cut_off)
+        yield from self._answer.finish(reason, self._choices.usage, cut_off)
 
     def _feed_call(self, delta: JsonObject) -> Iterator[ModelEvent]:
         function = as_object(delta.get("function"))
@@ -313,7 +347,7 @@ def _is_object(pieces: Sequence[str]) -> bool:
         return False
 
 
-FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
@@ -343,7 +377,7 @@ def _flat(content: object) -> str:
     return "".join(text for part in parts if isinstance(text := as_object(part).get("text"), str))
 
 
-def read_usage(usage: JsonObject) -> Usage:
+def _usage(usage: JsonObject) -> Usage:
     prompt = as_object(usage.get("prompt_tokens_details"))
     completion = as_object(usage.get("completion_tokens_details"))
     return Usage(

@@ -27,6 +27,7 @@ class Profile:
         strict: whether it knows strict mode, in which it holds calls and answers to their schemas.
         reasoning: the field of Chat Completions' assistant messages in which the model's reasoning is sent back; empty
             for none.
+        grammar: whether Completions take a grammar in llama.cpp's notation.
         sees: whether the model takes images; None if that is not known.
     """
 
@@ -35,13 +36,14 @@ class Profile:
     schema: Literal["with_tools", "without_tools", "unknown"] = "unknown"
     strict: bool = False
     reasoning: str = ""
+    grammar: bool = False
     sees: bool | None = None
 
 
 UNKNOWN: Final = Profile("an unknown server")
 OPENAI: Final = Profile("OpenAI", "max_completion_tokens", "with_tools", strict=True)
 VLLM: Final = Profile("vLLM", schema="without_tools", reasoning="reasoning")
-LLAMA_CPP: Final = Profile("llama.cpp's server", schema="without_tools", reasoning="reasoning_content")
+LLAMA_CPP: Final = Profile("llama.cpp's server", schema="without_tools", reasoning="reasoning_content", grammar=True)
 OLLAMA: Final = Profile("Ollama", schema="without_tools", reasoning="reasoning")
 LM_STUDIO: Final = Profile("LM Studio", schema="without_tools")
 

@@ -17,7 +17,9 @@ def test_with_nothing_configured(agentkit: Command) -> None:
     assert found[0] == ["default", "llama_cpp:smollm2", "AGENTKIT_MODEL is not set"]
     assert ["bundled", "llama_cpp:smollm2", "98 MB"] in found
     assert ["provider", "openai", "OPENAI_API_KEY is not set"] in found
-    assert ["provider", "openai_responses", "OPENAI_API_KEY is not set"] in found
+    for name in ("openai_responses", "completions"):
+        assert ["provider", name, "OPENAI_API_KEY is not set"] in found
+    assert ["provider", "litellm", "reads the vendor's key"] in found
     assert not [row for row in found if row[0] == "pulled"]
 
 
