@@ -87,7 +87,7 @@ class _Turn:
             self._begun = self._parser.feed(opening(request))
         self._said = False
         self._called = False
-        self._space = ""  # at the end so far: what a model writes before the next turn is no part of this one
+        self._held = ""  # of the end so far: space, which is no part of the turn if nothing follows; half a character
 
     @property
     def is_complete(self) -> bool:
@@ -99,21 +99,28 @@ class _Turn:
         text = self._choices.next(chunk).get("text")
         if not isinstance(text, str):
             return
-        text = self._space + text
+        text = self._held + text
         solid = text.rstrip()
-        self._space = text[len(solid) :]
-        if self._parser:
-            yield from self._known(self._parser.feed(solid))
-        elif solid:
-            yield TextDelta(clean_text(solid if self._said else solid.lstrip()))
-            self._said = True
+        if solid and "\ud800" <= solid[-1] <= "\udbff":  # its other half may come next
+            solid = solid[:-1]
+        self._held = text[len(solid) :]
+        yield from self._read(solid)
 
     def finish(self) -> Iterator[ModelEvent]:
         """The answer is over."""
         reason = self._choices.end()
+        yield from self._read(self._held.rstrip())
         if self._parser:
             yield from self._known(self._parser.finish(truncated=reason == "length"))
         yield ModelFinished(reason, self._choices.usage)
+
+    def _read(self, text: str) -> Iterator[ModelEvent]:
+        text = clean_text(text)
+        if self._parser:
+            yield from self._known(self._parser.feed(text))
+        elif text:
+            yield TextDelta(text if self._said else text.lstrip())
+            self._said = True
 
     def _known(self, events: Iterable[ModelEvent]) -> Iterator[ModelEvent]:
         """What the prompt already holds of the turn, and then what is said up to the first call, and further calls:

@@ -6,6 +6,7 @@ import pytest
 
 from agentkit.providers._openai_server import OpenAIServer
 from agentkit.providers.base import Provider
+from agentkit.providers.completions import CompletionsProvider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.retry import Retry
@@ -31,3 +32,8 @@ class TestChatCompletions(ProviderConformance):
 class TestResponses(TestChatCompletions):
     stop = False
     provider = OpenAIResponsesProvider
+
+
+class TestCompletions(TestChatCompletions):
+    forced_calls = True
+    provider = CompletionsProvider
