@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agentkit.providers._openai_server import OpenAIServer
 from agentkit.providers.base import Provider
 from agentkit.providers.completions import CompletionsProvider
+from agentkit.providers.litellm import LiteLLMProvider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
+from agentkit.providers.profiles import LLAMA_CPP
 from agentkit.providers.retry import Retry
 from agentkit.testing.conformance import ProviderConformance
 
@@ -37,3 +41,12 @@ class TestResponses(TestChatCompletions):
 class TestCompletions(TestChatCompletions):
     forced_calls = True
     provider = CompletionsProvider
+
+
+class TestLiteLLM(TestChatCompletions):
+    def make(self) -> Provider:
+        blind = replace(LLAMA_CPP, sees=False)  # LiteLLM's table does not know the model
+        return LiteLLMProvider("openai/smollm2", self.base_url, "no-key", profile=blind)
+
+    def make_failing(self) -> Provider:
+        return LiteLLMProvider("openai/smollm2", "http://127.0.0.1:1/v1", "no-key", retry=Retry(attempts=1))
