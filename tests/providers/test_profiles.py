@@ -45,7 +45,9 @@ ANSWERS: dict[str, dict[str, JsonObject]] = {
     "nobody": {},
 }
 EXPECTED = {
-    "llama.cpp": Profile(LLAMA_CPP.server, schema="without_tools", reasoning="reasoning_content", sees=True),
+    "llama.cpp": Profile(
+        LLAMA_CPP.server, schema="without_tools", reasoning="reasoning_content", grammar=True, sees=True
+    ),
     "Ollama": OLLAMA,
     "LM Studio": Profile(LM_STUDIO.server, schema="without_tools", sees=False),
     "vLLM": VLLM,
