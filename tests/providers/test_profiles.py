@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,9 +46,7 @@ ANSWERS: dict[str, dict[str, JsonObject]] = {
     "nobody": {},
 }
 EXPECTED = {
-    "llama.cpp": Profile(
-        LLAMA_CPP.server, schema="without_tools", reasoning="reasoning_content", grammar=True, sees=True
-    ),
+    "llama.cpp": replace(LLAMA_CPP, sees=True),
     "Ollama": OLLAMA,
     "LM Studio": Profile(LM_STUDIO.server, schema="without_tools", sees=False),
     "vLLM": VLLM,
