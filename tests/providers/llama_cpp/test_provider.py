@@ -211,8 +211,8 @@ class TestText:
             settings = ModelSettings(temperature=1.0, top_p=0.95, seed=seed, max_tokens=20)
             return complete(smollm2, "Tell me a story.", settings=settings).text
 
-        # Where in memory a turn lies moves the last digits of the numbers, and now and then a token. Chance moves nearly
-        # all of them.
+        # Where in memory a turn lies moves the last digits of the numbers, and so now and then a token. Chance moves
+        # nearly all of them.
         assert len({sample(1) for _ in range(4)}) < 4
         assert len({sample(seed) for seed in range(4)}) > 1
 
