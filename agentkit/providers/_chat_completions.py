@@ -102,15 +102,16 @@ def _body(request: ModelRequest, model: str, profile: Profile, messages: JsonVal
 
 
 def _messages_json(messages: Sequence[Message], profile: Profile) -> JsonText:
-    texts = [text for text in map(_kept_messages(profile.reasoning), messages) if text]
+    kept = _kept_messages(profile.reasoning, profile.null_content)
+    texts = [text for text in map(kept, messages) if text]
     if len(texts) < len(messages):
         texts = [json_text(message) for message in _wire_messages(messages, profile)]
     return json_list(texts)
 
 
 @cache
-def _kept_messages(reasoning: str) -> Kept[Message, JsonText | None]:
-    profile = replace(UNKNOWN, reasoning=reasoning)
+def _kept_messages(reasoning: str, null_content: bool) -> Kept[Message, JsonText | None]:
+    profile = replace(UNKNOWN, reasoning=reasoning, null_content=null_content)
 
     def write(message: Message) -> JsonText | None:
         """A message's text by itself; none if it depends on what stands beside it, as ids that are made up and images
@@ -162,7 +163,7 @@ def _wire_messages(messages: Sequence[Message], profile: Profile) -> Iterator[Js
         shown = []
         wire: JsonObject = {"role": message.role, "content": content}
         if calls:
-            wire |= {"content": content or None, "tool_calls": calls}
+            wire |= {"content": content or (None if profile.null_content else ""), "tool_calls": calls}
         if profile.reasoning and message.reasoning:
             wire[profile.reasoning] = clean_text(message.reasoning)
         yield wire

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from agentkit.errors import ProviderStatusError
 from agentkit.messages import ImagePart, JsonObject, ReasoningPart
 from agentkit.providers._chat_completions import Turn, written_body
 from agentkit.providers._conversation import may_call, needs_profile
 from agentkit.providers._openai_server import OpenAIServer
 from agentkit.providers.base import ModelRequest, OutputMode
-from agentkit.providers.profiles import UNKNOWN
+from agentkit.providers.profiles import LLAMA_CPP_PYTHON, UNKNOWN
+
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["OpenAIProvider"]
 
@@ -50,6 +56,16 @@ class OpenAIProvider(OpenAIServer):
     async def _body(self, request: ModelRequest) -> JsonObject:
         known = self._profile or (await self.profile() if needs_profile(request, ImagePart, ReasoningPart) else UNKNOWN)
         return written_body(request, self.model, known)
+
+    async def _open(self, request: ModelRequest) -> httpx2.Response:
+        try:
+            return await super()._open(request)
+        except ProviderStatusError as error:
+            if self._profile not in (None, UNKNOWN) or "ChatCompletionRequestSystemMessage" not in str(error):
+                raise
+        # It gave itself away: no other server names its types so. It takes no null where a turn is only calls.
+        self._profile = LLAMA_CPP_PYTHON
+        return await super()._open(request)
 
     def _turn(self, request: ModelRequest) -> Turn:
         return Turn(self._server, request.tools if may_call(request) else ())

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from agentkit.messages import JsonObject
 from agentkit.providers._sse import as_object
 
-__all__ = ["LLAMA_CPP", "LM_STUDIO", "OLLAMA", "OPENAI", "UNKNOWN", "VLLM", "Profile"]
+__all__ = ["LLAMA_CPP", "LLAMA_CPP_PYTHON", "LM_STUDIO", "OLLAMA", "OPENAI", "UNKNOWN", "VLLM", "Profile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Profile:
         strict: whether it knows strict mode, in which it holds calls and answers to their schemas.
         reasoning: the field of Chat Completions' assistant messages in which the model's reasoning is sent back; empty
             for none.
+        null_content: whether Chat Completions take null as the content of a turn that is only calls.
         grammar: whether Completions take a grammar in llama.cpp's notation.
         sees: whether the model takes images; None if that is not known.
     """
@@ -36,6 +37,7 @@ class Profile:
     schema: Literal["with_tools", "without_tools", "unknown"] = "unknown"
     strict: bool = False
     reasoning: str = ""
+    null_content: bool = True
     grammar: bool = False
     sees: bool | None = None
 
@@ -44,6 +46,7 @@ UNKNOWN: Final = Profile("an unknown server")
 OPENAI: Final = Profile("OpenAI", "max_completion_tokens", "with_tools", strict=True)
 VLLM: Final = Profile("vLLM", schema="without_tools", reasoning="reasoning")
 LLAMA_CPP: Final = Profile("llama.cpp's server", schema="without_tools", reasoning="reasoning_content", grammar=True)
+LLAMA_CPP_PYTHON: Final = Profile("llama-cpp-python's server", null_content=False)
 OLLAMA: Final = Profile("Ollama", schema="without_tools", reasoning="reasoning")
 LM_STUDIO: Final = Profile("LM Studio", schema="without_tools")
 

@@ -234,6 +234,23 @@ def test_assistant_with_calls_only_has_null_content() -> None:
     assert message["content"] is None
 
 
+def test_llama_cpp_pythons_server_takes_no_null_and_is_known_by_how_it_refuses_it() -> None:
+    said = "[{'type': 'literal_error', 'loc': ('body', 'messages', 0, 'ChatCompletionRequestSystemMessage', 'role')}]"
+    refusal = reply({"error": {"message": said, "type": "internal_server_error"}}, status=500)
+    history = [Message("assistant", ToolCall("now", {}, "c1")), Message("tool", ToolResult("c1", "now", "noon"))]
+    with serve(refusal, answer_text("hi"), answer_text("hi"), refusal) as server:
+        provider = provider_at(server, retry=Retry(attempts=1))
+
+        async def ask() -> None:
+            await provider.complete(history)
+            await provider.complete(history)
+            with pytest.raises(ProviderStatusError, match="500"):  # not asked again: that was not it
+                await provider.complete(history)
+
+        asyncio.run(ask())
+    assert [request.json["messages"][0]["content"] for request in server.requests] == [None, "", "", ""]
+
+
 def test_calls_without_ids_get_stable_ones_that_match_their_results() -> None:
     turn = [
         Message("assistant", [ToolCall("add", {}), ToolCall("now", {}), ToolCall("add", {})]),
