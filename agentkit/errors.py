@@ -20,12 +20,21 @@
     │   └── ModelLoadError            a local model file that cannot be loaded
     ├── ImageError                  an image that is too large, or none
     ├── OutputError                 a run ended without an answer of the type that was asked for
+    ├── JournalError                a run could not be put on record, or be found there
+    │   ├── JournalUnavailableError   the store cannot be read or written
+    │   ├── JournalCorruptError       what is there cannot be read
+    │   ├── RunNotFoundError          no run has this id
+    │   ├── RunExistsError            another run has this id
+    │   ├── RunBusyError              somebody is running it
+    │   ├── LeaseLostError            somebody else has taken it over
+    │   └── ResumeError               it cannot go on with this agent, or with these decisions
     ├── DownloadError               a model could not be fetched from the hub
     │   ├── ModelAccessError          the hub wants a token, or a licence accepted
     │   ├── DiskSpaceError            it does not fit on the disk
     │   └── ChecksumError             what came is not what the hub has
     └── ToolError                   raised by a tool; its message goes to the model
-        └── InvalidArgumentsError     the arguments do not fit the tool's schema
+        ├── InvalidArgumentsError     the arguments do not fit the tool's schema
+        └── CallNotDone               raised by `reconcile`: the interrupted call had no effect
 
 A tool's failure does not raise out of a run: it becomes a result that the model reads.
 """
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentKitError",
+    "CallNotDone",
     "ChecksumError",
     "ConfigError",
     "ContextOverflowError",
@@ -53,6 +63,10 @@ __all__ = [
     "FallbackError",
     "ImageError",
     "InvalidArgumentsError",
+    "JournalCorruptError",
+    "JournalError",
+    "JournalUnavailableError",
+    "LeaseLostError",
     "MissingExtraError",
     "ModelAccessError",
     "ModelLoadError",
@@ -64,6 +78,10 @@ __all__ = [
     "ProviderStatusError",
     "ProviderTimeoutError",
     "ProviderUnavailableError",
+    "ResumeError",
+    "RunBusyError",
+    "RunExistsError",
+    "RunNotFoundError",
     "ToolDefinitionError",
     "ToolError",
     "UnknownModelError",
@@ -201,6 +219,42 @@ class OutputError(AgentKitError):
         super().__init__(message)
 
 
+class JournalError(AgentKitError):
+    """The journal, or a run in it, is not as it has to be."""
+
+
+class JournalUnavailableError(JournalError):
+    """The journal's store cannot be read or written. What was on record before still is."""
+
+
+class JournalCorruptError(JournalError):
+    """What is in the journal's place is no journal, or a record in it cannot be read."""
+
+
+class RunNotFoundError(JournalError):
+    """The journal has no run of this id."""
+
+
+class RunExistsError(JournalError):
+    """The journal has a run of this id already."""
+
+
+class RunBusyError(JournalError):
+    """Somebody is running this run. ``owner`` says who, as ``host:process id`` where that is known."""
+
+    def __init__(self, message: str, *, owner: str = "") -> None:
+        self.owner = owner
+        super().__init__(message)
+
+
+class LeaseLostError(JournalError):
+    """Somebody else has taken the run over: this process was taken for dead. It must not do anything more in it."""
+
+
+class ResumeError(JournalError):
+    """A run cannot go on with this agent (a tool of it is missing), or with these decisions."""
+
+
 class DownloadError(AgentKitError):
     """A model could not be fetched from the hub. What was downloaded is kept, and a further try goes on from there."""
 
@@ -236,6 +290,10 @@ class ToolError(AgentKitError):
 
 class InvalidArgumentsError(ToolError):
     """The arguments do not fit the tool's schema. The message says which, why, and what is expected."""
+
+
+class CallNotDone(ToolError):
+    """Raise it in a tool's ``reconcile``: the call that was interrupted had no effect, and may be made again."""
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

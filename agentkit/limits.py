@@ -7,9 +7,26 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Limits", "ModelSettings", "StopReason"]
 
-StopReason: TypeAlias = Literal["answer", "steps", "deadline", "corrections", "length", "content_filter", "refusal"]
+StopReason: TypeAlias = Literal[
+    "answer",
+    "length",
+    "content_filter",
+    "refusal",
+    "steps",
+    "deadline",
+    "corrections",
+    "repeats",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "output_size",
+    "guardrail",
+    "paused",
+]
 """Why a run ended. ``answer``: the model answered. ``length``, ``content_filter`` and ``refusal`` are the model's own
-finish reasons; the others are limits of `Limits`."""
+finish reasons. ``guardrail``: a hook ended it. ``paused``: calls wait for a decision. The others are limits of
+`Limits`."""
 
 
 @dataclass(frozen=True, slots=True)

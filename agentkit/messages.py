@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
 
 __all__ = [
+    "JSON_CONFIG",
     "FinishReason",
     "ImagePart",
     "JsonObject",
@@ -50,8 +51,17 @@ FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filte
 """Why the model stopped. ``length``: the token limit cut it off."""
 
 ToolErrorKind: TypeAlias = Literal[
-    "unknown_tool", "invalid_arguments", "exception", "timeout", "unserializable", "not_run"
+    "unknown_tool",
+    "invalid_arguments",
+    "exception",
+    "timeout",
+    "unserializable",
+    "not_run",
+    "denied",
+    "unknown_outcome",
 ]
+"""``denied``: the policy or a person refused the call. ``unknown_outcome``: it was interrupted, and nobody knows
+whether it took effect."""
 
 _MAX_IMAGE: Final = 20 * 10**6  # bytes
 _BEGINNINGS: Final = {
@@ -62,14 +72,19 @@ _BEGINNINGS: Final = {
 }
 
 # How pydantic writes what JSON has no form for: bytes as base64, infinities as the constants that Python reads back.
-_JSON: Final[ConfigDict] = {"ser_json_bytes": "base64", "val_json_bytes": "base64", "ser_json_inf_nan": "constants"}
+JSON_CONFIG: Final[ConfigDict] = {
+    "ser_json_bytes": "base64",
+    "val_json_bytes": "base64",
+    "ser_json_inf_nan": "constants",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text that is meant to be read."""
+    """Text that is meant to be read. ``untrusted`` says that strangers may have had a hand in it (see `Policy`)."""
 
     text: str
+    untrusted: bool = False
     kind: Literal["text"] = "text"
 
 
@@ -95,7 +110,7 @@ class ImagePart:
     url: str = ""
     kind: Literal["image"] = "image"
 
-    __pydantic_config__: ClassVar[ConfigDict] = _JSON
+    __pydantic_config__: ClassVar[ConfigDict] = JSON_CONFIG
 
     def __str__(self) -> str:
         """What it is, in words: ``image image/png, 12 kB``, or its URL."""
@@ -152,13 +167,14 @@ class ToolCall:
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """What a tool answered, as the model reads it. ``error`` says which kind of failure it was, if it was one;
-    ``images`` are shown to models that see."""
+    ``images`` are shown to models that see; ``untrusted`` says that strangers may have had a hand in it."""
 
     call_id: str
     name: str
     content: str
     error: ToolErrorKind | None = None
     images: tuple[ImagePart, ...] = ()
+    untrusted: bool = False
     kind: Literal["tool_result"] = "tool_result"
 
     @property
@@ -202,6 +218,11 @@ class Message:
     def reasoning(self) -> str:
         """All reasoning parts, joined."""
         return "".join(part.text for part in self.content if isinstance(part, ReasoningPart))
+
+    @property
+    def untrusted(self) -> bool:
+        """Whether strangers may have had a hand in it: whatever is said after it is tainted."""
+        return any(isinstance(part, TextPart | ToolResult) and part.untrusted for part in self.content)
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -336,4 +357,4 @@ def _from_dict(message: Mapping[str, object]) -> Message:
 def _adapter() -> TypeAdapter[list[Message]]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(list[Message], config=_JSON)
+    return TypeAdapter(list[Message], config=JSON_CONFIG)

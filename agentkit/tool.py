@@ -7,7 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 from agentkit.errors import ConfigError, ToolDefinitionError
 from agentkit.messages import JsonObject, ToolCall
@@ -16,7 +27,20 @@ from agentkit.schema import ArgumentsValidator, FunctionSchema, check_signature,
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["AnyTool", "RunContext", "Tool", "ToolExample", "as_tool", "read_tools", "takes_context", "tool"]
+    from typing_extensions import Unpack
+
+__all__ = [
+    "AnyTool",
+    "Effect",
+    "RunContext",
+    "Tool",
+    "ToolExample",
+    "ToolOptions",
+    "as_tool",
+    "read_tools",
+    "takes_context",
+    "tool",
+]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -31,13 +55,45 @@ class RunContext(Generic[DepsT]):
     """What a tool may know of the run that called it: take it as the first parameter, the model never sees it.
 
     ``deps`` is what the caller passed to the run; ``call`` is the call being served, one without a name where an
-    answer is validated that is no call; ``step`` counts from 1.
+    answer is validated that is no call; ``step`` counts from 1. ``idempotency_key`` is this call's own and stays the
+    same when the run is resumed: hand it to a service that makes nothing twice under one key.
     """
 
     deps: DepsT
     run_id: str
     step: int
     call: ToolCall
+    idempotency_key: str = ""
+
+
+Effect: TypeAlias = Literal["read", "write", "egress", "execute"]
+"""What a call does to the world: nothing (``read``); it changes something; it sends something out; it runs code."""
+
+
+class ToolOptions(TypedDict, total=False):
+    """What may be said of a tool beside its name and schema.
+
+    Attributes:
+        timeout: seconds one call may take; by default the run's limits say.
+        examples: shown to models that must be taught; others never see them.
+        effect: what a call does to the world. A tool that does not say is taken for one that may do anything.
+        untrusted: whether strangers may have a hand in what it returns (a web page, a mail): from then on the
+            conversation is tainted, see `Policy`.
+        idempotent: whether a call that was interrupted may simply be made again: twice is as good as once.
+            Tools that only read are.
+        reconcile: takes what the tool takes, and finds out what came of a call that was interrupted: it returns what
+            the call would have returned, or raises `CallNotDone`.
+        isolated: run it in a process of its own, which is killed when its time is up. For synchronous functions that
+            may hang; they and their arguments must be picklable.
+    """
+
+    timeout: float | None
+    examples: Sequence[ToolExample]
+    effect: Effect | None
+    untrusted: bool
+    idempotent: bool
+    reconcile: Callable[..., object] | None
+    isolated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +122,9 @@ class Tool(Generic[P, R_co]):
         name: as the model writes it.
         description: as the model reads it; the docstring's prose by default.
         parameters: JSON Schema of the arguments, an object.
-        timeout: seconds one call may take; None leaves it to the run's limits.
-        examples: shown to models that must be taught; others never see them.
         function: what runs; None for a tool that is only described, and run elsewhere.
+
+    What `ToolOptions` describes are attributes too.
     """
 
     def __init__(
@@ -78,12 +134,23 @@ class Tool(Generic[P, R_co]):
         name: str,
         description: str | None = None,
         parameters: JsonObject | None = None,
-        timeout: float | None = None,
-        examples: Sequence[ToolExample] = (),
+        **options: Unpack[ToolOptions],
     ) -> None:
         _check_name(name)
-        if timeout is not None and not timeout > 0:
-            raise ToolDefinitionError(f"Tool {name!r}: timeout is {timeout!r}: it must be above 0 seconds")
+        self._options = options
+        self.timeout = options.get("timeout")
+        self.examples = tuple(options.get("examples", ()))
+        self.effect = options.get("effect")
+        self.untrusted = options.get("untrusted", False)
+        self.idempotent = options.get("idempotent", self.effect == "read")
+        self.reconcile = options.get("reconcile")
+        self.isolated = options.get("isolated", False)
+        if self.timeout is not None and not self.timeout > 0:
+            raise ToolDefinitionError(f"Tool {name!r}: timeout is {self.timeout!r}: it must be above 0 seconds")
+        if self.effect not in (None, *get_args(Effect)):
+            raise ToolDefinitionError(
+                f"Tool {name!r}: effect is {self.effect!r}: it must be one of {', '.join(get_args(Effect))}"
+            )
         if parameters is None:
             if function is None:
                 raise ToolDefinitionError(f"Tool {name!r} has neither a function nor a schema")
@@ -92,8 +159,6 @@ class Tool(Generic[P, R_co]):
             _check_parameters(name, parameters)
         self.name = name
         self.function = function
-        self.timeout = timeout
-        self.examples = tuple(examples)
         self._description = description
         self._parameters = parameters
         if function is not None:
@@ -106,8 +171,7 @@ class Tool(Generic[P, R_co]):
         *,
         name: str | None = None,
         description: str | None = None,
-        timeout: float | None = None,
-        examples: Sequence[ToolExample] = (),
+        **options: Unpack[ToolOptions],
     ) -> Tool[P, R_co]:
         """A tool from a typed function, sync or async; its types and docstring become the schema.
 
@@ -116,7 +180,7 @@ class Tool(Generic[P, R_co]):
                 model could write; on first use for a type that JSON Schema cannot express.
         """
         given = name or getattr(function, "__name__", None) or type(function).__name__
-        return Tool(function, name=given, description=description, timeout=timeout, examples=examples)
+        return Tool(function, name=given, description=description, **options)
 
     @classmethod
     def from_schema(
@@ -125,15 +189,14 @@ class Tool(Generic[P, R_co]):
         description: str,
         parameters: JsonObject,
         function: Callable[..., object] | None = None,
-        *,
-        timeout: float | None = None,
+        **options: Unpack[ToolOptions],
     ) -> Tool[..., object]:
         """A tool from a JSON Schema, for example somebody else's. ``function`` gets the arguments by keyword.
 
         Raises:
             ToolDefinitionError: the schema is not one of an object.
         """
-        return Tool(function, name=name, description=description, parameters=parameters, timeout=timeout)
+        return Tool(function, name=name, description=description, parameters=parameters, **options)
 
     @property
     def description(self) -> str:
@@ -202,8 +265,7 @@ class Tool(Generic[P, R_co]):
             name=self.name,
             description=self._description,
             parameters=self._parameters,
-            timeout=self.timeout,
-            examples=self.examples,
+            **self._options,
         )
 
     def __repr__(self) -> str:
@@ -220,8 +282,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = None,
-    examples: Sequence[ToolExample] = (),
+    **options: Unpack[ToolOptions],
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 def tool(
     function: Callable[P, R_co] | None = None,
@@ -229,17 +290,16 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = None,
-    examples: Sequence[ToolExample] = (),
+    **options: Unpack[ToolOptions],
 ) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
-    """Make a function a tool: ``@tool``, or ``@tool(name=…, description=…, timeout=seconds, examples=…)``.
+    """Make a function a tool: ``@tool``, or ``@tool(name=…, description=…, …)`` with what `ToolOptions` describes.
 
     Raises:
         ToolDefinitionError: see `Tool.from_function`.
     """
 
     def decorate(function: Callable[P, R_co]) -> Tool[P, R_co]:
-        return Tool.from_function(function, name=name, description=description, timeout=timeout, examples=examples)
+        return Tool.from_function(function, name=name, description=description, **options)
 
     return decorate if function is None else decorate(function)
 
