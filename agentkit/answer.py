@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Generic
 
 from agentkit.events import ModelEvent, OutputT_co, PartialOutput, Restarted, TextDelta, ToolCallDelta, ToolCallStart
-from agentkit.messages import JsonObject, ModelResponse, Problem, ToolCall, ToolResult
+from agentkit.messages import JsonObject, Message, ModelResponse, Problem, ToolCall, ToolResult
 from agentkit.output import InvalidOutput, OutputType
 from agentkit.parsing.answer import object_start
 from agentkit.providers.base import ModelRequest, OutputMode, Provider
@@ -109,6 +109,13 @@ class Answer(Generic[OutputT_co]):
             return self._refused(response, mine, str(error))
         taken = [(call, ToolResult(call.id, call.name, "Taken.")) for call in mine[:1]]
         return Verdict((answer,), [*taken, *_further(mine)])
+
+    def reread(self, messages: Sequence[Message]) -> tuple[OutputT_co, ...]:
+        """The answer that was taken before, in the last messages of a run that has ended; none where it is text."""
+        if self.kind.is_plain:
+            return ()
+        said = next(message for message in reversed(messages) if message.role == "assistant")
+        return (self.kind.from_json(said.calls[0].arguments) if said.calls else self.kind.from_text(said.text),)
 
     def _refused(self, response: ModelResponse, mine: Sequence[ToolCall], why: str) -> Verdict[OutputT_co]:
         if not mine:

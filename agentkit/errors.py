@@ -26,6 +26,7 @@
     │   ├── RunNotFoundError          no run has this id
     │   ├── RunExistsError            another run has this id
     │   ├── RunBusyError              somebody is running it
+    │   ├── UnfinishedRunError        a session cannot go on: its last run came to no end
     │   ├── LeaseLostError            somebody else has taken it over
     │   └── ResumeError               it cannot go on with this agent, or with these decisions
     ├── DownloadError               a model could not be fetched from the hub
@@ -84,6 +85,7 @@ __all__ = [
     "RunNotFoundError",
     "ToolDefinitionError",
     "ToolError",
+    "UnfinishedRunError",
     "UnknownModelError",
     "UnknownToolError",
     "UnsupportedInputError",
@@ -94,10 +96,12 @@ __all__ = [
 class AgentKitError(Exception):
     """The root. Catch it to catch everything that agentkit raises on purpose.
 
-    ``messages`` is the transcript so far when the error ended a run, and empty otherwise.
+    When the error ended a run, ``messages`` is the transcript so far, and ``run_id`` names the run: `Agent.resume` goes
+    on with it. They are empty otherwise.
     """
 
     messages: Sequence[Message] = ()
+    run_id: str = ""
 
 
 class ConfigError(AgentKitError):
@@ -245,6 +249,14 @@ class RunBusyError(JournalError):
     def __init__(self, message: str, *, owner: str = "") -> None:
         self.owner = owner
         super().__init__(message)
+
+
+class UnfinishedRunError(JournalError):
+    """A session cannot go on: its last run, ``run_id``, came to no end. Resume it, or delete it."""
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class LeaseLostError(JournalError):

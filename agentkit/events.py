@@ -24,6 +24,8 @@ from agentkit.messages import (
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from agentkit.policy import PendingCall
+
     OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
 else:  # defaults are a type checker's matter; typing has them from Python 3.13 on
     from typing import TypeVar
@@ -171,8 +173,9 @@ class RunResult(Generic[OutputT_co]):
     """What a run came to.
 
     ``output`` is the answer: text, or a value of the agent's output type. ``messages`` is the whole conversation
-    without the agent's instructions: pass it as ``history`` to go on. ``steps`` counts the model's turns; ``problems``
-    are all that were met, solved or not.
+    without the agent's instructions: pass it as ``history`` to go on. ``usage`` includes that of agents that were
+    called as tools. ``steps`` counts the model's turns; ``problems`` are all that were met, solved or not. ``pending``
+    are the calls that wait for a decision, where the run is paused: see `Agent.resume`.
     """
 
     output: OutputT_co
@@ -182,6 +185,7 @@ class RunResult(Generic[OutputT_co]):
     steps: int
     stop_reason: StopReason
     problems: list[Problem] = field(default_factory=list)
+    pending: list[PendingCall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from agentkit.context import Run
 from agentkit.errors import AgentKitError
-from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, StepFinished, ToolFinished, ToolStarted
+from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, StepFinished
 from agentkit.execution import execute
+from agentkit.hooks import OutOfTime, StopRun
 from agentkit.providers.base import ResponseBuilder
 
 __all__ = ["run_loop"]
@@ -19,52 +20,50 @@ T = TypeVar("T")
 
 
 async def run_loop(run: Run[OutputT_co]) -> AsyncGenerator[Event[OutputT_co], None]:
-    """Every run, whole or streamed, is this generator. The last event is `RunFinished`.
+    """Every run, whole or streamed, begun or resumed, is this generator. The last event is `RunFinished`.
 
     Raises:
         OutputError: the run ended without an answer of the type that was asked for.
-        ProviderError: the model could not answer; the error's ``messages`` hold the transcript so far.
+        ProviderError: the model could not answer.
+        JournalError: the run could not be put on record.
+
+    An error's ``messages`` hold the transcript so far, and its ``run_id`` the run.
     """
     try:
+        turn = ResponseBuilder()
         while run.stop_reason is None:
-            turn = ResponseBuilder()
             try:
-                async with aclosing(run.provider.stream(await run.request())) as stream:
-                    async for event in until(run.deadline, stream):
-                        turn.add(event)
-                        if not isinstance(event, ModelFinished):
-                            yield event
-                        if partial := run.partial_output(event):
-                            yield partial
-            except TimeoutError:
-                run.break_off(turn.partial())
-                break
-            response = turn.response()
-            run.add_response(response)
-            yield StepFinished(response)
-
-            async with aclosing(_execute(run)) as executing:
-                async for outcome in executing:
-                    if isinstance(outcome, ToolFinished):
-                        run.add_result(outcome.call, outcome.result)
-                    yield outcome
-            await run.finish_step(response)
+                if not run.is_open:
+                    await run.open()
+                elif run.turn is None:
+                    turn = ResponseBuilder()
+                    async with aclosing(run.setup.provider.stream(await run.request())) as stream:
+                        async for event in until(run.deadline, stream):
+                            turn.add(event)
+                            if not isinstance(event, ModelFinished):
+                                yield event
+                            if partial := run.partial_output(event):
+                                yield partial
+                            if turn.size > run.limits.output_size:
+                                run.break_off(turn.partial(), "output_size")
+                                break
+                    if run.stop_reason is None:
+                        yield StepFinished(await run.add_response(turn.response()))
+                else:
+                    async with aclosing(execute(run)) as executing:
+                        async for outcome in executing:
+                            yield outcome
+                    await run.finish_step()
+            except StopRun as stopped:
+                run.stop(stopped, turn.partial())
+        await run.end()
         yield RunFinished(run.result())
     except AgentKitError as error:
         error.messages = run.transcript()
+        error.run_id = run.run_id
         raise
-
-
-def _execute(run: Run[object]) -> AsyncGenerator[ToolStarted | ToolFinished, None]:
-    return execute(
-        run.pending_calls(),
-        run.tools,
-        run.tool_context,
-        timeout=run.limits.tool_timeout,
-        deadline=run.deadline,
-        output_limit=run.limits.tool_output,
-        threads=run.threads,
-    )
+    finally:
+        run.close()
 
 
 async def until(deadline: float, stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -73,12 +72,16 @@ async def until(deadline: float, stream: AsyncGenerator[T, None]) -> AsyncGenera
     The clock runs only while the stream is waited for, never in the consumer's own code between two items.
 
     Raises:
-        TimeoutError: the deadline passed.
+        OutOfTime: the deadline passed.
     """
     while True:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline) as scope:
                 item = await anext(stream)
         except StopAsyncIteration:
             return
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise OutOfTime from None
         yield item

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from agentkit.messages import JsonObject
-from agentkit.tool import Effect
+from agentkit.tool import AnyTool, Effect
 
 __all__ = ["Action", "Decision", "PendingCall"]
 
@@ -51,3 +53,39 @@ class PendingCall:
     effect: Effect | None
     why: str
     is_interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    action: Action
+    by: str
+    reason: str
+    arguments: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    on_ask: Callable[[PendingCall], Decision] | None = None
+    unknown: Literal["pause", "tell"] = "pause"
+
+    def decide(self, tool: AnyTool, arguments: JsonObject, taint: str | None) -> Verdict:
+        arguments = canonical(arguments)
+        if taint is not None and tool.effect != "read":
+            return Verdict("ask", "taint", f"tainted by {taint}", arguments)
+        return Verdict("allow", "default", "", arguments)
+
+    async def ask(self, call: PendingCall) -> Decision | None:
+        return None if self.on_ask is None else self.on_ask(call)
+
+
+def canonical(arguments: JsonObject) -> JsonObject:
+    return cast("JsonObject", json.loads(json.dumps(arguments, sort_keys=True, default=str)))
+
+
+Decisions: TypeAlias = Mapping[str, Decision | bool]
+"""Decisions on pending calls, by their keys; True and False allow and deny."""
+
+
+def as_decisions(given: Decisions) -> dict[str, Decision]:
+    """The same, each as a `Decision`."""
+    return {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
 from typing import (
     TYPE_CHECKING,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from typing_extensions import Unpack
+
+    from agentkit.context import Caller
 
 __all__ = [
     "AnyTool",
@@ -64,6 +66,7 @@ class RunContext(Generic[DepsT]):
     step: int
     call: ToolCall
     idempotency_key: str = ""
+    _caller: Caller | None = field(default=None, repr=False, compare=False)
 
 
 Effect: TypeAlias = Literal["read", "write", "egress", "execute"]

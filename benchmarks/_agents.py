@@ -24,7 +24,7 @@ def agentkit(url: str, functions: Sequence[Function]) -> Run:
     from agentkit import Agent, Limits
     from agentkit.providers.openai import OpenAIProvider
 
-    agent = Agent(OpenAIProvider("scripted", url, "key"), tools=functions, limits=Limits(steps=STEPS))
+    agent = Agent(OpenAIProvider("scripted", url, "key"), tools=functions, limits=Limits(steps=STEPS, repeats=10**9))
 
     async def run() -> object:
         return (await agent.run(PROMPT)).output

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agentkit import Agent, ToolCall, ToolResult, tool
-from agentkit.execution import MAX_IMAGE_BYTES, MAX_IMAGES
 from agentkit.messages import ImagePart, dump_messages, load_messages
 from agentkit.testing import ScriptedProvider
+from agentkit.tool_output import MAX_IMAGE_BYTES, MAX_IMAGES
 
 RED = ImagePart(b"red", "image/png")
 BLUE = ImagePart(url="https://example.com/blue.jpg")

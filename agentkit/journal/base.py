@@ -35,7 +35,7 @@ class RunInfo:
     """A run in a list.
 
     Attributes:
-        prompt: the first user message's text, its first 200 characters.
+        prompt: the last user message that the run began with, its first 200 characters.
         started, updated: seconds since 1970 (UTC): the first and the last record.
         records: how many.
         stop_reason: why it ended or paused; None while it goes on, or after a crash.

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agentkit.limits import StopReason
-from agentkit.messages import JSON_CONFIG, JsonObject, Message, ModelResponse, ToolResult
+from agentkit.messages import JSON_CONFIG, JsonObject, Message, ModelResponse, ToolResult, Usage
 from agentkit.policy import Action, Decision, PendingCall
 
 if TYPE_CHECKING:
@@ -107,12 +107,16 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
-    """A call has its result, whether it was run or not. ``whole`` is the result as it was before it was cut."""
+    """A call has its result, whether it was run or not.
+
+    ``whole`` is the result as it was before it was cut; ``usage`` is what runs beneath the call have used.
+    """
 
     place: int
     key: str
     result: ToolResult
     whole: str = ""
+    usage: Usage = field(default_factory=Usage)
     kind: Literal["call_finished"] = "call_finished"
 
 

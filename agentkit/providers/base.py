@@ -16,6 +16,7 @@ from agentkit.events import (
     ReasoningEnd,
     Restarted,
     TextDelta,
+    ToolCallDelta,
     ToolCallEnd,
 )
 from agentkit.limits import ModelSettings
@@ -140,9 +141,10 @@ class Provider(ABC):
 
 
 class ResponseBuilder:
-    """Puts the events of one turn together."""
+    """Puts the events of one turn together. ``size`` is how many characters the model has written."""
 
     def __init__(self) -> None:
+        self.size = 0
         self._parts: list[Part] = []
         self._run: list[str] = []  # the text or reasoning being collected
         self._run_kind: type[TextPart] | type[ReasoningPart] = TextPart
@@ -159,6 +161,8 @@ class ResponseBuilder:
             self._collect(ReasoningPart, "")
             self._parts.append(ReasoningPart("".join(self._run), event.state))
             self._run.clear()
+        elif isinstance(event, ToolCallDelta):
+            self.size += len(event.arguments)
         elif isinstance(event, ToolCallEnd):
             self._flush()
             self._parts.append(event.call)
@@ -195,6 +199,7 @@ class ResponseBuilder:
             self._flush()
             self._run_kind = kind
         self._run.append(text)
+        self.size += len(text)
 
     def _flush(self) -> None:
         text = "".join(self._run)

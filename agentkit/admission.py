@@ -1,0 +1,169 @@
+"""Whether a call may be run: what is on record of it, its arguments, limits, hooks, policy, and people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from agentkit.calls import ValidatedCall, failure, run_call, validate
+from agentkit.errors import CallNotDone
+from agentkit.journal.records import CallDecided, CallStarted
+from agentkit.messages import JsonObject, ToolCall, ToolResult
+from agentkit.policy import Action, Decision, PendingCall, Verdict, canonical
+
+if TYPE_CHECKING:
+    from agentkit.context import Run
+
+__all__ = ["Admission", "admit"]
+
+_STRICTNESS: Final[Sequence[Action]] = ("deny", "ask", "modify", "allow")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What comes of a call: it is run, it has a result without being run, or it waits for a decision. ``audit`` says
+    what was decided, if anything was."""
+
+    outcome: ValidatedCall | ToolResult | PendingCall
+    audit: tuple[CallDecided, ...] = ()
+
+
+async def admit(run: Run[object], place: int, call: ToolCall) -> Admission:
+    """Decide on a call of the last turn.
+
+    Raises:
+        StopRun: a hook ended the run.
+    """
+    assert run.turn is not None
+    key = run.key(place)
+    if place in run.turn.started:
+        return await _interrupted(run, run.turn.started[place], call)
+    if key in run.asked:  # as it was asked for, it is decided
+        return await _asked(run, run.asked[key], call)
+    checked = validate(call, run.setup.tools)
+    if isinstance(checked, ToolResult):
+        return Admission(checked)
+    hooked = await _hooked(run, checked, key)
+    if isinstance(hooked, ToolResult):
+        return Admission(hooked)
+    return await _judged(run, hooked, key)
+
+
+async def _hooked(run: Run[object], checked: ValidatedCall, key: str) -> ValidatedCall | ToolResult:
+    for hooks in run.setup.hooks:
+        answer = await run.bounded(hooks.before_tool(run.context(checked.call, key), checked.call))
+        if isinstance(answer, ToolResult):
+            return replace(answer, call_id=checked.call.id, name=checked.call.name)
+        if answer is not checked.call:
+            again = _with_arguments(run, checked.call, answer.arguments)
+            if isinstance(again, ToolResult):
+                return again
+            checked = again
+    return checked
+
+
+async def _judged(run: Run[object], checked: ValidatedCall, key: str) -> Admission:
+    """The policies say: each sees the arguments that the one before it left, and the strictest word holds."""
+    call = checked.call
+    verdicts: list[Verdict] = []
+    for policy in run.policies:
+        arguments = verdicts[-1].arguments if verdicts else call.arguments
+        verdicts.append(policy.decide(checked.tool, arguments, run.taint))
+    verdict = min(verdicts, key=lambda verdict: _STRICTNESS.index(verdict.action))
+    arguments = verdicts[-1].arguments
+    audit = CallDecided(key, call.name, arguments, verdict.action, verdict.by, verdict.reason)
+    if verdict.action == "deny":
+        return Admission(_denied(call, verdict.reason), (audit,))
+    if verdict.action == "modify":
+        return _ready(run, _with_arguments(run, call, arguments), audit)
+    if verdict.action == "ask":
+        why = f"{verdict.reason} ({verdict.by})"
+        pending = PendingCall(key, run.run_id, call.name, arguments, checked.tool.effect, why)
+        return await _asked(run, pending, call)
+    return _ready(run, checked, audit)
+
+
+async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admission:
+    """A call that somebody must decide on: it is decided already, the handler is asked, or the run is paused."""
+    by = "the person who resumed the run"
+    decision = run.decisions.get(pending.key)
+    if decision is None:
+        by = "the handler"
+        decision = await _decision(run, pending)
+    if decision is None:
+        return Admission(pending)
+    arguments = pending.arguments if decision.arguments is None else decision.arguments
+    action: Action = "deny" if not decision.allow else "allow" if decision.arguments is None else "modify"
+    reason = "; ".join(filter(None, [pending.why, decision.reason]))
+    audit = CallDecided(pending.key, pending.tool, canonical(arguments), action, by, reason)
+    if decision.result is not None:
+        return Admission(ToolResult(call.id, call.name, decision.result), (audit,))
+    if decision.allow:
+        return _ready(run, _with_arguments(run, call, arguments), audit)
+    refused = _unknown(call, decision.reason) if pending.is_interrupted else _denied(call, decision.reason)
+    return Admission(refused, (audit,))
+
+
+async def _decision(run: Run[object], pending: PendingCall) -> Decision | None:
+    """What the first handler says: the agent's own, or that of a run above."""
+    for policy in run.policies:
+        if policy.on_ask is not None:
+            try:
+                async with asyncio.timeout_at(run.deadline) as scope:
+                    return await policy.ask(pending)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                return Decision(False, "nobody decided before the run's deadline")
+    return None
+
+
+async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -> Admission:
+    """A call that was started before, and that has no result on record: it is never simply made again."""
+    checked = _with_arguments(run, call, started.arguments)
+    if isinstance(checked, ToolResult):  # the agent has no such tool any more
+        return Admission(_unknown(call, checked.content))
+    if checked.tool.idempotent:
+        return Admission(checked)
+    if started.key not in run.decisions and checked.tool.reconcile is not None:
+        try:
+            context = run.context(checked.call, started.key)
+            result, _ = await run_call(run, checked, context, checked.tool.reconcile)
+        except CallNotDone:
+            return Admission(checked)
+        if result.error is None:
+            return Admission(result)
+    if all(policy.unknown == "tell" for policy in run.policies):
+        return Admission(_unknown(call))
+    why = "the call was interrupted, and nobody knows whether it took effect: to allow it is to make it again"
+    tool = checked.tool
+    pending = PendingCall(started.key, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)
+    return await _asked(run, pending, call)
+
+
+def _ready(run: Run[object], checked: ValidatedCall | ToolResult, audit: CallDecided) -> Admission:
+    """Run it, if its arguments fit (they may be a person's) and a limit allows one more."""
+    if isinstance(checked, ValidatedCall) and (refusal := run.budget.take_call(checked.call.name)):
+        return Admission(failure(checked.call, "not_run", f"{checked.call.name!r} was not run: {refusal}"), (audit,))
+    return Admission(checked, (audit,))
+
+
+def _with_arguments(run: Run[object], call: ToolCall, arguments: JsonObject) -> ValidatedCall | ToolResult:
+    return validate(replace(call, arguments=arguments), run.setup.tools)
+
+
+def _denied(call: ToolCall, reason: str) -> ToolResult:
+    why = f": {reason}" if reason else ""
+    return failure(call, "denied", f"{call.name!r} was not run: it was refused{why}. Do not try it again.")
+
+
+def _unknown(call: ToolCall, reason: str = "") -> ToolResult:
+    said = f" {reason}" if reason else ""
+    return failure(
+        call,
+        "unknown_outcome",
+        f"{call.name!r} was interrupted, and its outcome is unknown: it may have taken effect.{said} "
+        "Look before you do it again.",
+    )

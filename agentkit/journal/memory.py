@@ -1,0 +1,134 @@
+"""The journal of runs that need not outlive their process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
+from agentkit.journal.base import Entry, Journal, Lease, RunInfo
+from agentkit.journal.records import Record, RunEnded, RunStarted
+
+__all__ = ["MemoryJournal"]
+
+
+@dataclass(slots=True)
+class _Kept:
+    started: RunStarted
+    entries: list[Entry] = field(default_factory=list)
+    fence: int = 0
+    is_leased: bool = False
+
+    @property
+    def end(self) -> RunEnded | None:
+        last = self.entries[-1].record
+        return last if isinstance(last, RunEnded) else None
+
+
+class MemoryJournal(Journal):
+    """Keeps records in memory: a run that failed, paused or was cancelled can be resumed while the process lives.
+
+    Args:
+        runs: how many are kept; beyond that the oldest that nobody runs is forgotten.
+        keep_ended: False forgets a run that has ended, unless it is part of a session. An agent that is given no
+            journal has one of these.
+    """
+
+    def __init__(self, *, runs: int = 1000, keep_ended: bool = True) -> None:
+        self._limit = runs
+        self._keep_ended = keep_ended
+        self._runs: dict[str, _Kept] = {}  # the one that was released last comes last
+
+    async def begin(self, run_id: str, started: RunStarted) -> Lease:
+        """See `Journal.begin`."""
+        if run_id in self._runs:
+            raise RunExistsError(f"There is a run {run_id!r} already: resume it, or give another run_id")
+        kept = self._runs[run_id] = _Kept(started, [Entry(1, time.time(), started)], 1, True)
+        return Lease(run_id, kept.fence, 1)
+
+    async def acquire(self, run_id: str) -> Lease:
+        """See `Journal.acquire`."""
+        kept = self._kept(run_id)
+        if kept.is_leased:
+            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+        kept.fence += 1
+        kept.is_leased = True
+        return Lease(run_id, kept.fence, len(kept.entries))
+
+    async def append(self, lease: Lease, *records: Record) -> None:
+        """See `Journal.append`."""
+        kept = self._runs.get(lease.run_id)
+        if kept is None or not kept.is_leased or kept.fence != lease.fence:
+            raise LeaseLostError(f"The run {lease.run_id!r} was given back or taken over: nothing was written")
+        now = time.time()
+        for record in records:
+            lease.seq += 1
+            kept.entries.append(Entry(lease.seq, now, record))
+
+    def release(self, lease: Lease) -> None:
+        """See `Journal.release`."""
+        kept = self._runs.get(lease.run_id)
+        if kept is None or kept.fence != lease.fence:
+            return
+        kept.is_leased = False
+        del self._runs[lease.run_id]
+        if self._is_wanted(kept):
+            self._runs[lease.run_id] = kept
+            self._forget_oldest()
+
+    async def entries(self, run_id: str) -> list[Entry]:
+        """See `Journal.entries`."""
+        return list(self._kept(run_id).entries)
+
+    async def runs(self, *, session: str | None = None, limit: int = 100) -> list[RunInfo]:
+        """See `Journal.runs`."""
+        infos = [_info(run_id, kept) for run_id, kept in self._runs.items() if session in (None, kept.started.session)]
+        return sorted(infos, key=lambda info: info.started, reverse=True)[:limit]
+
+    async def delete(self, run_id: str) -> None:
+        """See `Journal.delete`."""
+        if self._kept(run_id).is_leased:
+            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+        del self._runs[run_id]
+
+    def _kept(self, run_id: str) -> _Kept:
+        kept = self._runs.get(run_id)
+        if kept is None:
+            raise RunNotFoundError(
+                f"There is no run {run_id!r} in memory: of an agent without a journal=… only runs that did not come "
+                "to their end are kept, and only in the process that ran them"
+            )
+        return kept
+
+    def _is_wanted(self, kept: _Kept) -> bool:
+        end = kept.end
+        return self._keep_ended or end is None or end.stop_reason == "paused" or bool(kept.started.session)
+
+    def _forget_oldest(self) -> None:
+        if len(self._runs) > self._limit:
+            oldest = next((run_id for run_id, kept in self._runs.items() if not kept.is_leased), None)
+            if oldest is not None:
+                del self._runs[oldest]
+
+
+def _info(run_id: str, kept: _Kept) -> RunInfo:
+    started = kept.started
+    return RunInfo(
+        run_id,
+        started.agent,
+        started.model,
+        started.session,
+        started.parent,
+        prompt_of(started),
+        kept.entries[0].at,
+        kept.entries[-1].at,
+        len(kept.entries),
+        kept.end.stop_reason if kept.end else None,
+        kept.is_leased,
+    )
+
+
+def prompt_of(started: RunStarted) -> str:
+    """The beginning of the task, for a list of runs."""
+    asked = [message.text for message in started.messages if message.role == "user"]
+    return asked[-1][:200] if asked else ""

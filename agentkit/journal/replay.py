@@ -1,0 +1,81 @@
+"""What can be read off a run's records without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentkit.errors import RunBusyError, UnfinishedRunError
+from agentkit.journal.base import Entry, Journal
+from agentkit.journal.records import ModelAnswered, RunResumed, RunStarted, StepEnded
+from agentkit.messages import Message
+
+__all__ = ["active_seconds", "conversation", "last_run"]
+
+
+async def conversation(journal: Journal, run_id: str, at_step: int | None = None) -> list[Message]:
+    """The conversation of a run, with those that it continues in front; a turn whose calls have no results is left out.
+
+    Args:
+        journal: where the run is on record.
+        run_id: its name there.
+        at_step: only its first steps, as many as this; None for all.
+
+    Raises:
+        RunNotFoundError: it, or one that it continues, is not there.
+    """
+    parts: list[list[Message]] = []
+    while run_id:
+        started, messages = _read(await journal.entries(run_id), at_step)
+        parts.append(messages)
+        run_id, at_step = started.continues, started.at_step
+    return [message for part in reversed(parts) for message in part]
+
+
+async def last_run(journal: Journal, session: str) -> str:
+    """The run that a session's next one continues; empty for none.
+
+    Raises:
+        RunBusyError: it is going on.
+        UnfinishedRunError: it came to no end.
+    """
+    last = await journal.runs(session=session, limit=1)
+    if not last:
+        return ""
+    run = last[0]
+    if run.is_running:
+        raise RunBusyError(
+            f"The session {session!r} is busy with the run {run.run_id!r}: wait for its end, or cancel it"
+        )
+    if run.stop_reason in (None, "paused"):
+        raise UnfinishedRunError(
+            f"The last run of the session {session!r} came to no end: resume {run.run_id!r}, or delete it",
+            run_id=run.run_id,
+        )
+    return run.run_id
+
+
+def _read(entries: Sequence[Entry], at_step: int | None) -> tuple[RunStarted, list[Message]]:
+    started = entries[0].record
+    assert isinstance(started, RunStarted)
+    messages = list(started.messages)
+    steps = 0
+    turn: list[Message] = []
+    for entry in entries[1:]:
+        if isinstance(entry.record, ModelAnswered):
+            turn = [entry.record.response.message]
+        elif isinstance(entry.record, StepEnded) and steps != at_step:
+            messages += [*turn, *entry.record.messages]
+            turn = []
+            steps += 1
+    return started, messages
+
+
+def active_seconds(entries: Sequence[Entry]) -> float:
+    """How long a run was going on, without the time in which it was paused or nobody ran it."""
+    seconds, begun, last = 0.0, entries[0].at, entries[0].at
+    for entry in entries:
+        if isinstance(entry.record, RunResumed):
+            seconds += last - begun
+            begun = entry.at
+        last = entry.at
+    return seconds + last - begun
