@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict
 
 from agentkit._sync import run_sync
 from agentkit.context import Run
@@ -26,6 +27,7 @@ from agentkit.providers import default_model, resolve_model
 from agentkit.providers.base import Provider, tools_by_name
 from agentkit.registry import ToolRegistry
 from agentkit.setup import Setup
+from agentkit.subagents import agent_tool, transfer_tool
 from agentkit.tool import AnyTool, Tool, as_tool, check_choice
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class RunOptions(TypedDict, total=False):
         tool_choice: instead of the agent's.
         limits: instead of the agent's.
         session: the conversation to go on with, by its id: the first run of an id begins it. Instead of the agent's.
+        continues: go on with the conversation of the run of this id, instead of the session's last one.
+        at_step: of that conversation, only what stood after so many steps of its run: a fork.
         run_id: the run's name in the journal; by default 32 hexadecimal digits drawn at random.
         metadata: put on record with the run, for your own use: JSON values.
     """
@@ -55,6 +59,8 @@ class RunOptions(TypedDict, total=False):
     tool_choice: str
     limits: Limits
     session: str
+    continues: str
+    at_step: int
     run_id: str
     metadata: JsonObject
 
@@ -75,12 +81,14 @@ class Agent(Generic[OutputT_co]):
         settings: temperature and kin.
         examples: conversations that show how it is done, each from a request to its answer, with real calls and
             results. The model sees them before every task; results do not hold them.
-        name: says in the journal whose run it was.
         policy: which calls may be made. By default all, until something untrusted is in the conversation: from then on
             those that do more than read are asked for.
         journal: where runs are put on record; by default in memory, and only until they end.
         session: the conversation that each run goes on with, by its id in the journal.
         hooks: your code at places in a run.
+        name: says in the journal whose run it was, and names the tools by which other agents reach this one.
+        description: what it is good at, for those agents.
+        handoffs: agents that it may hand the conversation to, see `add_handoffs`.
 
     Raises:
         ConfigError: a model, a tool or a ``tool_choice`` that is not there, a tool that cannot be one, an ``output``
@@ -99,16 +107,19 @@ class Agent(Generic[OutputT_co]):
         tool_choice: str = "auto",
         settings: ModelSettings | None = None,
         examples: Examples = (),
-        name: str = "agent",
         policy: Policy | None = None,
         journal: Journal | None = None,
         session: str = "",
         hooks: Sequence[Hooks] = (),
+        name: str = "agent",
+        description: str = "",
+        handoffs: Iterable[Agent[Any]] = (),
     ) -> None:
         self.tools = tools_by_name(_resolve_tools(tools))
         check_choice(tool_choice, self.tools)
         self.provider = model if isinstance(model, Provider) else resolve_model(model or default_model())
         self.name = name
+        self.description = description
         self.instructions = instructions
         self.output = OutputType(output, validators)
         self.limits = limits or Limits()
@@ -119,6 +130,34 @@ class Agent(Generic[OutputT_co]):
         self.journal = journal or MemoryJournal(keep_ended=False)
         self.session = session
         self.hooks = tuple(hooks)
+        self.handoffs: dict[str, Agent[Any]] = {}
+        self.add_handoffs(*handoffs)
+
+    def add_handoffs(self, *agents: Agent[Any]) -> None:
+        """Let the model hand the conversation to another agent: it is offered a tool ``transfer_to_NAME`` for each.
+
+        From the next turn on the other agent's model, instructions, tools, examples and hooks are used. The run stays
+        the same: its limits and its output type hold, and the policies of all its agents do.
+
+        Raises:
+            ConfigError: an agent without a description: the model could not know when to call it.
+        """
+        for agent in agents:
+            transfer = transfer_tool(agent.name, agent.description)
+            self.tools = tools_by_name([*self.tools.values(), transfer])
+            self.handoffs[transfer.name] = agent
+
+    def as_tool(self) -> AnyTool:
+        """This agent as a tool for others, under its own name: it is given a task in words, and its answer is the
+        result.
+
+        It runs beneath the run that calls it, in the same journal: what it uses counts against that run's limits, its
+        calls must pass that run's policies too, and what waits for a decision there pauses both.
+
+        Raises:
+            ConfigError: it has no description: a model could not know when to call it.
+        """
+        return agent_tool(self)
 
     async def run(self, prompt: str | Message, **options: Unpack[RunOptions]) -> RunResult[OutputT_co]:
         """Do one task to its end. ``options`` are described by `RunOptions`.
@@ -198,6 +237,7 @@ class Agent(Generic[OutputT_co]):
             self.settings,
             self.policy,
             self.hooks,
+            self.handoffs,
         )
 
     async def _started(self, prompt: str | Message, options: RunOptions) -> RunStarted:
@@ -205,13 +245,13 @@ class Agent(Generic[OutputT_co]):
         check_choice(choice, self.tools)
         session = options.get("session", self.session)
         task = prompt if isinstance(prompt, Message) else Message("user", prompt)
-        return RunStarted(
-            (*options.get("history", ()), task),
-            continues=await last_run(self.journal, session) if session else "",
-            agent=self.name,
-            model=self.provider.name,
-            instructions=self.instructions,
-            tools=tuple(self.tools),
+        continues = options.get("continues", "")
+        if session and not continues:
+            continues = await last_run(self.journal, session)
+        return replace(
+            self.setup.started((*options.get("history", ()), task)),
+            continues=continues,
+            at_step=options.get("at_step"),
             tool_choice=choice,
             session=session,
             metadata=options.get("metadata", {}),

@@ -129,6 +129,7 @@ class Run(Generic[OutputT_co]):
         self.asked: Mapping[str, PendingCall] = {}  # what the run was paused for, by key
         self.waiting: dict[str, PendingCall] = {}  # what it is going to be paused for
         self.steps = 0
+        self._policies = [setup.policy]
         self._started = started
         self._is_extended = is_extended
         self._deps = deps
@@ -286,6 +287,8 @@ class Run(Generic[OutputT_co]):
         for place, call in enumerate(turn.response.calls):
             if call.name in self.setup.handoffs and place in turn.results and turn.results[place].error is None:
                 self.setup = self.setup.handoffs[call.name].setup
+                if self.setup.policy not in self._policies:
+                    self._policies.append(self.setup.policy)
                 return
 
     def _extend(self, messages: Sequence[Message]) -> None:
@@ -395,9 +398,8 @@ class Run(Generic[OutputT_co]):
 
     @property
     def policies(self) -> Sequence[Policy]:
-        """Those that a call must pass: the agent's, and those of the runs above."""
-        above = self.caller.run.policies if self.caller else ()
-        return [self.setup.policy, *above]
+        """Those that a call must pass: those of the run's agents, and of the runs above."""
+        return [*self._policies, *(self.caller.run.policies if self.caller else ())]
 
     async def bounded(self, waiting: Awaitable[T]) -> T:
         """Wait, but not beyond the deadline.

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agentkit.hooks import Hooks
+from agentkit.journal.records import RunStarted
 from agentkit.limits import ModelSettings
 from agentkit.messages import Message
 from agentkit.policy import Policy
 from agentkit.providers.base import Provider
-from agentkit.tool import AnyTool
+from agentkit.tool import AnyTool, read_tools
 
 __all__ = ["HasSetup", "Setup"]
 
@@ -39,3 +40,14 @@ class Setup:
     policy: Policy
     hooks: Sequence[Hooks] = ()
     handoffs: Mapping[str, HasSetup] = field(default_factory=dict)
+
+    def started(self, messages: Sequence[Message]) -> RunStarted:
+        """The first record of a run that begins with this agent and these messages."""
+        read_tools(self.tools.values())
+        return RunStarted(
+            tuple(messages),
+            agent=self.name,
+            model=self.provider.name,
+            instructions=self.instructions,
+            tools=tuple(tool.openai_schema for tool in self.tools.values()),
+        )

@@ -41,10 +41,10 @@ class RunStarted:
         agent: the agent's name.
         model: the provider's name.
         instructions: the system message.
-        tools: the names of the tools.
+        tools: the tools, in OpenAI's shape.
         tool_choice: as `Agent.run` takes it.
         session: the conversation's id; empty for none.
-        parent: the key of the call that this run answers; empty for a run of its own.
+        parent: the run that called this one's agent as a tool; empty for a run of its own.
         metadata: the caller's own.
     """
 
@@ -54,7 +54,7 @@ class RunStarted:
     agent: str = ""
     model: str = ""
     instructions: str = ""
-    tools: tuple[str, ...] = ()
+    tools: tuple[JsonObject, ...] = ()
     tool_choice: str = "auto"
     session: str = ""
     parent: str = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentkit import execution, tool
+from agentkit import tool, tool_output
 from agentkit_tools import calculator, files, web
 
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
@@ -42,7 +42,7 @@ def test_the_snippets_were_found() -> None:
         f"{files.MAX_LISTED} entries",
         f"{files.MAX_VISITED:,} entries looked at, {files.MAX_DEPTH} directories deep",
         f"{web.MAX_QUERY} characters",
-        f"at most {execution.MAX_IMAGES} images of {execution.MAX_IMAGE_BYTES >> 20} MiB",
+        f"at most {tool_output.MAX_IMAGES} images of {tool_output.MAX_IMAGE_BYTES >> 20} MiB",
         f"{web.MAX_RESULTS}, each field {web.MAX_SNIPPET} characters",
         f"{web.MAX_URL:,} characters",
         f"{web.MAX_TEXT:,} characters, then cut",
