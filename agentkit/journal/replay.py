@@ -18,7 +18,7 @@ async def conversation(journal: Journal, run_id: str, at_step: int | None = None
     Args:
         journal: where the run is on record.
         run_id: its name there.
-        at_step: only its first steps, as many as this; None for all.
+        at_step: only its first steps, as many as this; None for all; 0 leaves its task out as well.
 
     Raises:
         RunNotFoundError: it, or one that it continues, is not there.
@@ -57,7 +57,7 @@ async def last_run(journal: Journal, session: str) -> str:
 def _read(entries: Sequence[Entry], at_step: int | None) -> tuple[RunStarted, list[Message]]:
     started = entries[0].record
     assert isinstance(started, RunStarted)
-    messages = list(started.messages)
+    messages = list(started.messages[:-1] if at_step == 0 else started.messages)
     steps = 0
     turn: list[Message] = []
     for entry in entries[1:]:
