@@ -1,0 +1,122 @@
+"""A journal in an SQL database: what SQLite and PostgreSQL share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from agentkit.errors import JournalCorruptError, JournalError
+from agentkit.journal._owner import new_owner
+from agentkit.journal._tables import Heading, Line, SavedLine, Tables
+from agentkit.journal._worker import Worker
+from agentkit.journal.base import Entry, Journal, Lease, RunInfo
+from agentkit.journal.records import Record, RunEnded, RunStarted, dump_record, load_record
+
+__all__ = ["SQLJournal"]
+
+T = TypeVar("T")
+
+_PROMPT: Final = 200  # characters of it that a list of runs shows
+
+
+class SQLJournal(Journal):
+    """One thread does its work; it begins with the first method that is called and ends with the object. Any thread and
+    any event loop may call, several at the same time too. A process that forks has a thread in the fork as well."""
+
+    def __init__(self) -> None:
+        self._serving: tuple[Worker, Tables] | None = None
+
+    @abstractmethod
+    def _tables(self) -> Tables:
+        """The tables of a new connection."""
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The database, as an error names it."""
+
+    async def begin(self, run_id: str, started: RunStarted) -> Lease:
+        owner, line = new_owner(), _line(started)
+        heading = Heading(started.agent, started.model, started.session, started.parent, _prompt(started))
+        return await self._take(lambda tables: tables.insert(run_id, owner, heading, line))
+
+    async def acquire(self, run_id: str) -> Lease:
+        owner = new_owner()
+        return await self._take(lambda tables: tables.acquire(run_id, owner))
+
+    async def append(self, lease: Lease, *records: Record) -> None:
+        if not records:
+            return
+        lines = [_line(record) for record in records]
+        last = records[-1]
+        stop_reason = last.stop_reason if isinstance(last, RunEnded) else None
+        await asyncio.wrap_future(self._submit(lambda tables: tables.append(lease, lines, stop_reason)))
+
+    def release(self, lease: Lease) -> None:
+        with suppress(JournalError):  # closed: then the lease was given back already
+            self._submit(lambda tables: tables.release(lease))
+
+    async def entries(self, run_id: str) -> list[Entry]:
+        lines = await asyncio.wrap_future(self._submit(lambda tables: tables.lines(run_id), writes=False))
+        return [self._entry(run_id, seq, line) for seq, line in enumerate(lines, 1)]
+
+    async def runs(self, *, session: str | None = None, limit: int = 100) -> list[RunInfo]:
+        return await asyncio.wrap_future(self._submit(lambda tables: tables.runs(session, limit), writes=False))
+
+    async def delete(self, run_id: str) -> None:
+        await asyncio.wrap_future(self._submit(lambda tables: tables.delete(run_id)))
+
+    async def close(self) -> None:
+        if self._serving is not None:
+            await asyncio.wrap_future(self._serving[0].stop())
+
+    async def _take(self, work: Callable[[Tables], Lease]) -> Lease:
+        future = self._submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(self._give_back)  # it may have been taken all the same, or be just now
+            raise
+
+    def _give_back(self, future: Future[Lease]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self.release(future.result())
+
+    def _submit(self, work: Callable[[Tables], T], *, writes: bool = True) -> Future[T]:
+        worker, tables = self._worker()
+        return worker.submit(lambda: work(tables), writes=writes)
+
+    def _worker(self) -> tuple[Worker, Tables]:
+        if self._serving is None or self._serving[0].pid != os.getpid():
+            tables = self._tables()
+            worker = Worker(tables)
+            weakref.finalize(self, worker.stop).atexit = False
+            self._serving = worker, tables
+        return self._serving
+
+    def _entry(self, run_id: str, seq: int, line: SavedLine) -> Entry:
+        try:
+            if line.seq != seq or line.at is None or line.body is None:
+                raise ValueError("it is missing")
+            return Entry(seq, line.at, load_record(line.body))
+        except ValueError as error:
+            raise JournalCorruptError(
+                f"Record {seq} of {line.last} of run {run_id!r} in {self._where} cannot be read ({error}): take a copy "
+                "of the database from before it was damaged; other runs are not touched by this"
+            ) from error
+
+
+def _line(record: Record) -> Line:
+    return Line(time.time(), record.kind, dump_record(record).decode())
+
+
+def _prompt(started: RunStarted) -> str:
+    text = next((message.text for message in started.messages if message.role == "user"), "")
+    return text[:_PROMPT].replace("\0", "")  # PostgreSQL has no NUL in texts

@@ -1,0 +1,266 @@
+"""A journal's two tables, and what is done to them: the same in every SQL database."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
+from agentkit.journal._owner import in_words, is_dead
+from agentkit.journal._worker import Ledger
+from agentkit.journal.base import Lease, RunInfo
+from agentkit.limits import StopReason
+
+__all__ = ["SCHEMA", "VERSION", "Heading", "Line", "SavedLine", "Tables", "Value"]
+
+Value: TypeAlias = str | int | float | None
+
+VERSION: Final = 1
+
+SCHEMA: Final = (
+    """
+    CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY,
+        agent TEXT NOT NULL,
+        model TEXT NOT NULL,
+        session TEXT NOT NULL,
+        parent TEXT NOT NULL,
+        prompt TEXT NOT NULL,
+        started DOUBLE PRECISION NOT NULL,
+        updated DOUBLE PRECISION NOT NULL,
+        records BIGINT NOT NULL,
+        stop_reason TEXT,
+        fence BIGINT NOT NULL,
+        owner TEXT NOT NULL,
+        lease_until DOUBLE PRECISION NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE records (
+        run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+        seq BIGINT NOT NULL,
+        at DOUBLE PRECISION NOT NULL,
+        kind TEXT NOT NULL,
+        fence BIGINT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (run_id, seq)
+    )
+    """,
+    "CREATE INDEX runs_by_start ON runs (started)",
+    "CREATE INDEX runs_by_session ON runs (session, started)",
+)
+
+
+class Heading(NamedTuple):
+    """What a list of runs says of one, as far as its first record tells."""
+
+    agent: str
+    model: str
+    session: str
+    parent: str
+    prompt: str
+
+
+class Line(NamedTuple):
+    """A record as it is written: when it was made, in seconds since 1970, and its JSON."""
+
+    at: float
+    kind: str
+    body: str
+
+
+class SavedLine(NamedTuple):
+    """A record as it is read, if the database is whole. A place that nobody wrote is None, as is all behind it."""
+
+    last: int
+    seq: int | None
+    at: float | None
+    body: str | None
+
+
+class _Holder(NamedTuple):
+    fence: int
+    owner: str
+    lease_until: float
+    records: int
+
+    def is_alive(self, now: float) -> bool:
+        return self.lease_until > now and not is_dead(self.owner)
+
+
+class Tables(Ledger):
+    """What a `Journal` does, each within a transaction. A dialect adds how to talk to its database."""
+
+    def __init__(self, *, lease_ttl: float) -> None:
+        self._ttl = lease_ttl
+        self._held: dict[tuple[str, int], str] = {}  # the owner as who a run and fence is held
+        self._undo: list[Callable[[], object]] = []
+
+    @abstractmethod
+    def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
+        """The rows that a query gives; ``?`` stands for each value."""
+
+    @abstractmethod
+    def _change(self, sql: str, *values: Value) -> int:
+        """How many rows a statement has changed."""
+
+    @abstractmethod
+    def _now(self) -> float:
+        """Seconds since 1970, by the clock that all who use this database share."""
+
+    @abstractmethod
+    def _commit(self) -> None: ...
+
+    @abstractmethod
+    def _disconnect(self) -> None: ...
+
+    def commit(self) -> None:
+        self._commit()
+        self._undo.clear()
+
+    def abandon(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+        self._disconnect()
+
+    def insert(self, run_id: str, owner: str, heading: Heading, line: Line) -> Lease:
+        """Put a new run on record, held by ``owner``."""
+        is_new = self._change(
+            "INSERT INTO runs (run_id, agent, model, session, parent, prompt, started, updated, records, fence, owner, "
+            "lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?) ON CONFLICT DO NOTHING",
+            *(run_id, *heading, line.at, line.at, owner, self._now() + self._ttl),
+        )
+        if is_new:
+            self._write(Lease(run_id, 1, 0), [line])
+        elif self._holder(run_id).owner != owner:  # else it is us: the connection was lost just when that was committed
+            raise RunExistsError(f"There is a run {run_id!r} already: take another id, or none, to be given one")
+        return self._hold(Lease(run_id, 1, 1), owner)
+
+    def acquire(self, run_id: str, owner: str) -> Lease:
+        """Take a run's lease for ``owner``."""
+        while True:
+            holder = self._holder(run_id)
+            if holder.owner == owner:  # the connection was lost just when that was committed
+                return self._hold(Lease(run_id, holder.fence, holder.records), owner)
+            now = self._now()
+            self._refuse_if_busy(run_id, holder, now)
+            if self._change(
+                "UPDATE runs SET fence = ?, owner = ?, lease_until = ? WHERE run_id = ? AND fence = ? AND owner = ?",
+                *(holder.fence + 1, owner, now + self._ttl, run_id, holder.fence, holder.owner),
+            ):
+                return self._hold(Lease(run_id, holder.fence + 1, holder.records), owner)
+
+    def append(self, lease: Lease, lines: Sequence[Line], stop_reason: StopReason | None) -> None:
+        """Put records behind the last one that the lease knows of."""
+        owner = self._held.get((lease.run_id, lease.fence))
+        is_ours = owner is not None and self._change(
+            "UPDATE runs SET records = ?, updated = ?, stop_reason = ? "
+            "WHERE run_id = ? AND fence = ? AND owner = ? AND records = ?",
+            *(lease.seq + len(lines), lines[-1].at, stop_reason),
+            *(lease.run_id, lease.fence, owner, lease.seq),
+        )
+        if is_ours:
+            self._write(lease, lines)
+        elif owner is None or not self._is_on_record(lease, lines):
+            self._held.pop((lease.run_id, lease.fence), None)
+            raise LeaseLostError(
+                f"The lease of run {lease.run_id!r} was lost: somebody else has taken the run over, it was deleted, or "
+                "the lease was given back. Nothing was written; look at the run before you resume it"
+            )
+        before = lease.seq
+        self._undo.append(lambda: setattr(lease, "seq", before))
+        lease.seq += len(lines)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back, if it is still held. If this fails, the lease expires."""
+        owner = self._held.pop((lease.run_id, lease.fence), None)
+        if owner is not None:
+            self._set_expiry(lease.run_id, owner, 0.0)
+
+    def lines(self, run_id: str) -> list[SavedLine]:
+        """A run's records, in order."""
+        rows = self._rows(
+            "SELECT runs.records, seq, at, body FROM runs LEFT JOIN records ON records.run_id = runs.run_id "
+            "WHERE runs.run_id = ? ORDER BY seq",
+            run_id,
+        )
+        if not rows:
+            raise _not_found(run_id)
+        return [SavedLine(*row) for row in rows]
+
+    def runs(self, session: str | None, limit: int) -> list[RunInfo]:
+        """The runs, or those of one session, the newest first."""
+        which, values = ("", ()) if session is None else ("WHERE session = ?", (session,))
+        rows = self._rows(
+            "SELECT run_id, agent, model, session, parent, prompt, started, updated, records, stop_reason, "
+            f"fence, owner, lease_until, records FROM runs {which} ORDER BY started DESC, run_id LIMIT ?",
+            *(*values, limit),
+        )
+        now = self._now()
+        return [RunInfo(*row[:10], _Holder(*row[10:]).is_alive(now)) for row in rows]
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run."""
+        while True:
+            owner = (holder := self._holder(run_id)).owner
+            self._refuse_if_busy(run_id, holder, self._now())
+            if self._change("DELETE FROM runs WHERE run_id = ? AND owner = ?", run_id, owner):
+                return
+
+    @property
+    def renew_every(self) -> float | None:
+        return self._ttl / 3 if self._held else None
+
+    def renew(self) -> None:
+        until = self._now() + self._ttl
+        for (run_id, fence), owner in list(self._held.items()):
+            if not self._set_expiry(run_id, owner, until):
+                del self._held[run_id, fence]
+
+    def release_all(self) -> None:
+        for (run_id, _), owner in self._held.items():
+            self._set_expiry(run_id, owner, 0.0)
+        self._held.clear()
+
+    def _set_expiry(self, run_id: str, owner: str, until: float) -> int:
+        return self._change("UPDATE runs SET lease_until = ? WHERE run_id = ? AND owner = ?", until, run_id, owner)
+
+    def _hold(self, lease: Lease, owner: str) -> Lease:
+        self._held[lease.run_id, lease.fence] = owner
+        self._undo.append(lambda: self._held.pop((lease.run_id, lease.fence), None))
+        return lease
+
+    def _holder(self, run_id: str) -> _Holder:
+        rows = self._rows("SELECT fence, owner, lease_until, records FROM runs WHERE run_id = ?", run_id)
+        if not rows:
+            raise _not_found(run_id)
+        return _Holder(*rows[0])
+
+    def _refuse_if_busy(self, run_id: str, holder: _Holder, now: float) -> None:
+        if holder.is_alive(now):
+            owner = in_words(holder.owner)
+            raise RunBusyError(
+                f"Run {run_id!r} is being run by {owner} (host:process id): wait until it is done, or end that "
+                f"process. A process that died on another machine is waited for {self._ttl:g} s",
+                owner=owner,
+            )
+
+    def _write(self, lease: Lease, lines: Sequence[Line]) -> None:
+        for seq, line in enumerate(lines, lease.seq + 1):
+            self._change(
+                "INSERT INTO records (run_id, seq, at, kind, fence, body) VALUES (?, ?, ?, ?, ?, ?)",
+                *(lease.run_id, seq, line.at, line.kind, lease.fence, line.body),
+            )
+
+    def _is_on_record(self, lease: Lease, lines: Sequence[Line]) -> bool:
+        """Whether exactly these records stand there already: the connection was lost just when they were committed."""
+        rows = self._rows(
+            "SELECT at, kind, body FROM records WHERE run_id = ? AND fence = ? AND seq > ? ORDER BY seq",
+            *(lease.run_id, lease.fence, lease.seq),
+        )
+        return [Line(*row) for row in rows] == list(lines)
+
+
+def _not_found(run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"No run has the id {run_id!r}: `agentkit runs` lists them")
