@@ -31,7 +31,7 @@ class SQLJournal(Journal):
     any event loop may call, several at the same time too. A process that forks has a thread in the fork as well."""
 
     def __init__(self) -> None:
-        self._serving: tuple[Worker, Tables] | None = None
+        self._serving: dict[int, tuple[Worker, Tables]] = {}  # by process id: a fork has its own
 
     @abstractmethod
     def _tables(self) -> Tables:
@@ -43,15 +43,18 @@ class SQLJournal(Journal):
         """The database, as an error names it."""
 
     async def begin(self, run_id: str, started: RunStarted) -> Lease:
+        """See `Journal.begin`."""
         owner, line = new_owner(), _line(started)
         heading = Heading(started.agent, started.model, started.session, started.parent, _prompt(started))
         return await self._take(lambda tables: tables.insert(run_id, owner, heading, line))
 
     async def acquire(self, run_id: str) -> Lease:
+        """See `Journal.acquire`."""
         owner = new_owner()
         return await self._take(lambda tables: tables.acquire(run_id, owner))
 
     async def append(self, lease: Lease, *records: Record) -> None:
+        """See `Journal.append`."""
         if not records:
             return
         lines = [_line(record) for record in records]
@@ -60,22 +63,27 @@ class SQLJournal(Journal):
         await asyncio.wrap_future(self._submit(lambda tables: tables.append(lease, lines, stop_reason)))
 
     def release(self, lease: Lease) -> None:
+        """See `Journal.release`."""
         with suppress(JournalError):  # closed: then the lease was given back already
             self._submit(lambda tables: tables.release(lease))
 
     async def entries(self, run_id: str) -> list[Entry]:
+        """See `Journal.entries`."""
         lines = await asyncio.wrap_future(self._submit(lambda tables: tables.lines(run_id), writes=False))
         return [self._entry(run_id, seq, line) for seq, line in enumerate(lines, 1)]
 
     async def runs(self, *, session: str | None = None, limit: int = 100) -> list[RunInfo]:
+        """See `Journal.runs`."""
         return await asyncio.wrap_future(self._submit(lambda tables: tables.runs(session, limit), writes=False))
 
     async def delete(self, run_id: str) -> None:
+        """See `Journal.delete`."""
         await asyncio.wrap_future(self._submit(lambda tables: tables.delete(run_id)))
 
     async def close(self) -> None:
-        if self._serving is not None:
-            await asyncio.wrap_future(self._serving[0].stop())
+        """See `Journal.close`."""
+        worker, _ = self._worker()
+        await asyncio.wrap_future(worker.stop())
 
     async def _take(self, work: Callable[[Tables], Lease]) -> Lease:
         future = self._submit(work)
@@ -94,12 +102,13 @@ class SQLJournal(Journal):
         return worker.submit(lambda: work(tables), writes=writes)
 
     def _worker(self) -> tuple[Worker, Tables]:
-        if self._serving is None or self._serving[0].pid != os.getpid():
+        process = os.getpid()
+        if process not in self._serving:
             tables = self._tables()
             worker = Worker(tables)
-            weakref.finalize(self, worker.stop).atexit = False
-            self._serving = worker, tables
-        return self._serving
+            if self._serving.setdefault(process, (worker, tables))[0] is worker:  # else another thread was faster
+                weakref.finalize(self, worker.stop).atexit = False
+        return self._serving[process]
 
     def _entry(self, run_id: str, seq: int, line: SavedLine) -> Entry:
         try:
@@ -118,5 +127,5 @@ def _line(record: Record) -> Line:
 
 
 def _prompt(started: RunStarted) -> str:
-    text = next((message.text for message in started.messages if message.role == "user"), "")
-    return text[:_PROMPT].replace("\0", "")  # PostgreSQL has no NUL in texts
+    asked = [message.text for message in started.messages if message.role == "user"]
+    return asked[-1][:_PROMPT].replace("\0", "") if asked else ""  # PostgreSQL has no NUL in texts

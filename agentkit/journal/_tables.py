@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
@@ -79,6 +80,11 @@ class SavedLine(NamedTuple):
     body: str | None
 
 
+@dataclass(slots=True)
+class _OwnedLease(Lease):
+    owner: str  # fences begin anew when a run is deleted and begun again; owners are never the same
+
+
 class _Holder(NamedTuple):
     fence: int
     owner: str
@@ -94,7 +100,7 @@ class Tables(Ledger):
 
     def __init__(self, *, lease_ttl: float) -> None:
         self._ttl = lease_ttl
-        self._held: dict[tuple[str, int], str] = {}  # the owner as who a run and fence is held
+        self._held: dict[str, _OwnedLease] = {}  # by owner
         self._undo: list[Callable[[], object]] = []
 
     @abstractmethod
@@ -132,41 +138,39 @@ class Tables(Ledger):
             *(run_id, *heading, line.at, line.at, owner, self._now() + self._ttl),
         )
         if is_new:
-            self._write(Lease(run_id, 1, 0), [line])
+            self._write(run_id, 1, 1, [line])
         elif self._holder(run_id).owner != owner:  # else it is us: the connection was lost just when that was committed
             raise RunExistsError(f"There is a run {run_id!r} already: take another id, or none, to be given one")
-        return self._hold(Lease(run_id, 1, 1), owner)
+        return self._hold(_OwnedLease(run_id, 1, 1, owner))
 
     def acquire(self, run_id: str, owner: str) -> Lease:
         """Take a run's lease for ``owner``."""
         while True:
             holder = self._holder(run_id)
             if holder.owner == owner:  # the connection was lost just when that was committed
-                return self._hold(Lease(run_id, holder.fence, holder.records), owner)
+                return self._hold(_OwnedLease(run_id, holder.fence, holder.records, owner))
             now = self._now()
             self._refuse_if_busy(run_id, holder, now)
             if self._change(
                 "UPDATE runs SET fence = ?, owner = ?, lease_until = ? WHERE run_id = ? AND fence = ? AND owner = ?",
                 *(holder.fence + 1, owner, now + self._ttl, run_id, holder.fence, holder.owner),
             ):
-                return self._hold(Lease(run_id, holder.fence + 1, holder.records), owner)
+                return self._hold(_OwnedLease(run_id, holder.fence + 1, holder.records, owner))
 
     def append(self, lease: Lease, lines: Sequence[Line], stop_reason: StopReason | None) -> None:
         """Put records behind the last one that the lease knows of."""
-        owner = self._held.get((lease.run_id, lease.fence))
-        is_ours = owner is not None and self._change(
+        held = self._find(lease)
+        if held is not None and self._change(
             "UPDATE runs SET records = ?, updated = ?, stop_reason = ? "
             "WHERE run_id = ? AND fence = ? AND owner = ? AND records = ?",
             *(lease.seq + len(lines), lines[-1].at, stop_reason),
-            *(lease.run_id, lease.fence, owner, lease.seq),
-        )
-        if is_ours:
-            self._write(lease, lines)
-        elif owner is None or not self._is_on_record(lease, lines):
-            self._held.pop((lease.run_id, lease.fence), None)
+            *(lease.run_id, lease.fence, held.owner, lease.seq),
+        ):
+            self._write(lease.run_id, lease.fence, lease.seq + 1, lines)
+        elif held is None or not self._is_on_record(lease, lines):
             raise LeaseLostError(
-                f"The lease of run {lease.run_id!r} was lost: somebody else has taken the run over, it was deleted, or "
-                "the lease was given back. Nothing was written; look at the run before you resume it"
+                f"The lease of run {lease.run_id!r} is not held any more: somebody else has taken the run over, it was "
+                "deleted, or the lease was given back. Nothing was written; look at the run before you resume it"
             )
         before = lease.seq
         self._undo.append(lambda: setattr(lease, "seq", before))
@@ -174,9 +178,9 @@ class Tables(Ledger):
 
     def release(self, lease: Lease) -> None:
         """Give a lease back, if it is still held. If this fails, the lease expires."""
-        owner = self._held.pop((lease.run_id, lease.fence), None)
-        if owner is not None:
-            self._set_expiry(lease.run_id, owner, 0.0)
+        if (held := self._find(lease)) is not None:
+            del self._held[held.owner]
+            self._set_expiry(held, 0.0)
 
     def lines(self, run_id: str) -> list[SavedLine]:
         """A run's records, in order."""
@@ -198,7 +202,7 @@ class Tables(Ledger):
             *(*values, limit),
         )
         now = self._now()
-        return [RunInfo(*row[:10], _Holder(*row[10:]).is_alive(now)) for row in rows]
+        return [RunInfo(*(*row[:10], _Holder(*row[10:]).is_alive(now))) for row in rows]
 
     def delete(self, run_id: str) -> None:
         """Forget a run."""
@@ -214,22 +218,27 @@ class Tables(Ledger):
 
     def renew(self) -> None:
         until = self._now() + self._ttl
-        for (run_id, fence), owner in list(self._held.items()):
-            if not self._set_expiry(run_id, owner, until):
-                del self._held[run_id, fence]
+        for lease in list(self._held.values()):
+            if not self._set_expiry(lease, until):
+                del self._held[lease.owner]
 
     def release_all(self) -> None:
-        for (run_id, _), owner in self._held.items():
-            self._set_expiry(run_id, owner, 0.0)
+        for lease in self._held.values():
+            self._set_expiry(lease, 0.0)
         self._held.clear()
 
-    def _set_expiry(self, run_id: str, owner: str, until: float) -> int:
-        return self._change("UPDATE runs SET lease_until = ? WHERE run_id = ? AND owner = ?", until, run_id, owner)
+    def _set_expiry(self, lease: _OwnedLease, until: float) -> int:
+        return self._change(
+            "UPDATE runs SET lease_until = ? WHERE run_id = ? AND owner = ?", until, lease.run_id, lease.owner
+        )
 
-    def _hold(self, lease: Lease, owner: str) -> Lease:
-        self._held[lease.run_id, lease.fence] = owner
-        self._undo.append(lambda: self._held.pop((lease.run_id, lease.fence), None))
+    def _hold(self, lease: _OwnedLease) -> Lease:
+        self._held[lease.owner] = lease
+        self._undo.append(lambda: self._held.pop(lease.owner, None))
         return lease
+
+    def _find(self, lease: Lease) -> _OwnedLease | None:
+        return self._held.get(lease.owner) if isinstance(lease, _OwnedLease) else None
 
     def _holder(self, run_id: str) -> _Holder:
         rows = self._rows("SELECT fence, owner, lease_until, records FROM runs WHERE run_id = ?", run_id)
@@ -246,11 +255,11 @@ class Tables(Ledger):
                 owner=owner,
             )
 
-    def _write(self, lease: Lease, lines: Sequence[Line]) -> None:
-        for seq, line in enumerate(lines, lease.seq + 1):
+    def _write(self, run_id: str, fence: int, seq: int, lines: Sequence[Line]) -> None:
+        for place, line in enumerate(lines, seq):
             self._change(
                 "INSERT INTO records (run_id, seq, at, kind, fence, body) VALUES (?, ?, ?, ?, ?, ?)",
-                *(lease.run_id, seq, line.at, line.kind, lease.fence, line.body),
+                *(run_id, place, line.at, line.kind, fence, line.body),
             )
 
     def _is_on_record(self, lease: Lease, lines: Sequence[Line]) -> bool:

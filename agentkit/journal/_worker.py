@@ -79,7 +79,7 @@ class Worker:
     does not touch the others; if one fails in any other way, the transaction is undone and each is run again alone."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.pid = os.getpid()
+        self._process = os.getpid()
         self._ledger = ledger
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = threading.RLock()  # garbage collection may call `stop` in the middle of anything
@@ -88,8 +88,7 @@ class Worker:
         self._ended.set_running_or_notify_cancel()  # nobody can cancel it now
         self._busy = threading.Lock()
         self._renewed = time.monotonic()
-        threading.Thread(target=self._work, name="agentkit-journal", daemon=True).start()
-        _workers.add(self)
+        self._thread = threading.Thread(target=self._work, name="agentkit-journal", daemon=True)
 
     def submit(self, work: Callable[[], T], *, writes: bool) -> Future[T]:
         """Have a job done. A future that is cancelled before its job begins cancels it.
@@ -101,19 +100,22 @@ class Worker:
         with self._closing:
             if self._is_closed:
                 raise JournalUnavailableError("The journal is closed: make another one to go on")
+            if self._thread.ident is None:
+                self._thread.start()
+                _workers.add(self)
             self._jobs.put(job)
         return job.future  # type: ignore[return-value]
 
     def stop(self) -> Future[None]:
         """End the thread when the jobs are done that it has; the future says when. Returns at once."""
-        if self.pid != os.getpid():  # a fork has no such thread, and the lock is as it happened to be
-            self._ended = Future()
-            self._ended.set_result(None)
-            return self._ended
+        if self._process != os.getpid():  # a fork has no such thread, and the lock is as it happened to be
+            return _ended()
         with self._closing:
-            if not self._is_closed:
-                self._is_closed = True
+            if self._thread.ident is None:
+                self._ended = _ended()
+            elif not self._is_closed:
                 self._jobs.put(None)
+            self._is_closed = True
         return self._ended
 
     def pause(self) -> None:
@@ -183,6 +185,12 @@ class Worker:
         self._ledger.abandon()
         for job in jobs:
             job.future.set_exception(self._ledger.translate(error))
+
+
+def _ended() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -1,0 +1,37 @@
+"""Where the tests' journals are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from agentkit.journal.base import Journal
+from tests.journal.place import Place
+from tests.postgres import BINARIES, Postgres, postgres
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server of the tests' own."""
+    if BINARIES is None:
+        pytest.skip("needs Debian's PostgreSQL: apt-get install --no-install-recommends postgresql")
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place that several processes can share."""
+    if request.param == "sqlite":
+        return Place("SQLiteJournal", {"path": str(tmp_path / "runs.db")})
+    server: Postgres = request.getfixturevalue("server")
+    return Place("PostgresJournal", {"conninfo": server.conninfo, "schema": f"Test {uuid4().hex}"})
+
+
+@pytest.fixture
+def journal(place: Place) -> Journal:
+    """An empty journal."""
+    return place.open()
