@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from asyncio import wrap_future
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Final, Literal, TypeAlias, cast, get_args
 
+from agentkit._globs import find, names, permits, restrains
+from agentkit._threads import Threads
+from agentkit.errors import ConfigError
 from agentkit.messages import JsonObject
 from agentkit.tool import AnyTool, Effect
 
-__all__ = ["Action", "Decision", "PendingCall"]
+__all__ = [
+    "Action",
+    "Decision",
+    "Decisions",
+    "Handler",
+    "PendingCall",
+    "Policy",
+    "Rule",
+    "Verdict",
+    "as_decisions",
+    "canonical",
+]
 
 Action: TypeAlias = Literal["allow", "deny", "ask", "modify"]
+
+_DOES: Final[Mapping[Effect | None, str]] = {
+    "write": "changes something",
+    "egress": "sends something out",
+    "execute": "runs code",
+    None: "does not say what it does",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +80,88 @@ class PendingCall:
     is_interrupted: bool = False
 
 
+Decisions: TypeAlias = Mapping[str, Decision | bool]
+"""Decisions on pending calls, by their keys; True and False allow and deny."""
+
+Handler: TypeAlias = Callable[[PendingCall], Decision | bool | Awaitable[Decision | bool]]
+"""Decides about a call in a person's place, or asks one. It may be async; a synchronous one runs in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is to be done with some calls.
+
+    Args:
+        tool: a glob over the tool's name: ``*`` stands for anything.
+        action: ``allow``; ``deny``; ``ask``; or ``modify``: rewrite the arguments and let the rules behind this one
+            decide.
+        arguments: globs over arguments, by name, or by dotted path for what is inside one. All must match, and an
+            argument that is not there matches nothing. A rule that allows reads its globs narrowly, all others read
+            theirs widely: docs/policy.md says how.
+        effect: only tools of this effect. One that does not say has every effect, but none that could be allowed.
+        tainted: only while the conversation holds untrusted output (True), or only until it does (False).
+        reason: in words, for the model or for the person who is asked.
+        change: for ``modify``: gets the arguments as JSON values and returns those to be used. If it raises, or what
+            it returns does not fit the tool, the call is denied.
+
+    Raises:
+        ConfigError: the rule could never work.
+    """
+
+    tool: str
+    action: Action
+    _: KW_ONLY
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    effect: Effect | None = None
+    tainted: bool | None = None
+    reason: str = ""
+    change: Callable[[JsonObject], JsonObject] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"Rule({self.tool!r}, {self.action!r})"
+        _check_one_of(f"{where}: action", self.action, get_args(Action))
+        _check_one_of(f"{where}: effect", self.effect, (None, *get_args(Effect)))
+        if not self.tool:
+            raise ConfigError(f"{where}: no tool has an empty name; '*' stands for all of them")
+        if (self.action == "modify") != (self.change is not None):
+            raise ConfigError(f"{where}: 'modify' needs change=…, a function from arguments to arguments; nothing else")
+        for path, glob in self.arguments.items():
+            if not all(path.split(".")):
+                raise ConfigError(f"{where}: {path!r} is no argument's name, nor a dotted path to one")
+            if self.action == "allow" and "**" in glob.rstrip("*"):
+                raise ConfigError(
+                    f"{where}: {path}={glob!r}: where calls are allowed, '**' may stand only at the end of a glob"
+                )
+
+    def matches(self, tool: AnyTool, arguments: JsonObject, *, is_tainted: bool) -> bool:
+        """Whether this rule is about a call; ``arguments`` are as the model wrote them."""
+        if not names(self.tool, tool.name) or self.tainted not in (None, is_tainted):
+            return False
+        if self.effect is not None and tool.effect != self.effect and (tool.effect or self.action == "allow"):
+            return False
+        if not self.arguments:
+            return True
+        taken = _as_taken(tool, arguments)
+        if self.action == "allow":
+            return taken is not None and all(_is_permitted(taken, path, glob) for path, glob in self.arguments.items())
+        return taken is None or all(
+            _is_restrained(arguments, path, glob) or _is_restrained(taken, path, glob)
+            for path, glob in self.arguments.items()
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """What a policy says of a call.
+
+    Attributes:
+        action: ``modify`` is to make it, with arguments that are not the model's.
+        by: what decided: ``rules[0] send_*`` by place and glob, ``taint`` or ``default``; behind the rules that
+            rewrote the arguments.
+        reason: in words; never empty where it is to deny or ask.
+        arguments: those that it is about, `canonical`.
+    """
+
     action: Action
     by: str
     reason: str
@@ -65,27 +170,149 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    on_ask: Callable[[PendingCall], Decision] | None = None
+    """Decides about calls. The first rule that matches says what is done with one.
+
+    Where none does, a call is made, unless the conversation holds untrusted output and the tool does more than read,
+    or does not say: then ``tainted`` is what is done.
+
+    Args:
+        rules: in order.
+        tainted: ``ask``, ``deny`` or ``allow``.
+        on_ask: decides about the calls that are to be asked for. Without it the run pauses.
+        unknown: what is done with a call that was interrupted, if nobody can say whether it took effect: ``pause`` the
+            run and ask, or ``tell`` the model so.
+
+    Raises:
+        ConfigError: a value that is none of these.
+    """
+
+    rules: Sequence[Rule] = ()
+    _: KW_ONLY
+    tainted: Literal["ask", "deny", "allow"] = "ask"
+    on_ask: Handler | None = None
     unknown: Literal["pause", "tell"] = "pause"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(self.rules))
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise ConfigError(f"Policy.rules holds {rule!r}: write Rule('tool_*', 'ask'), say")
+        _check_one_of("Policy.tainted", self.tainted, ("ask", "deny", "allow"))
+        _check_one_of("Policy.unknown", self.unknown, ("pause", "tell"))
+
     def decide(self, tool: AnyTool, arguments: JsonObject, taint: str | None) -> Verdict:
+        """What is to be done with a call. Nothing is run.
+
+        Args:
+            tool: what is called.
+            arguments: as the model wrote them, once they were found to fit the tool.
+            taint: what brought untrusted content into the conversation, by name; None if nothing did.
+        """
         arguments = canonical(arguments)
-        if taint is not None and tool.effect != "read":
-            return Verdict("ask", "taint", f"tainted by {taint}", arguments)
-        return Verdict("allow", "default", "", arguments)
+        by: list[str] = []
+        for place, rule in enumerate(self.rules):
+            if not rule.matches(tool, arguments, is_tainted=taint is not None):
+                continue
+            by.append(f"rules[{place}] {rule.tool}")
+            if rule.action != "modify":
+                return _verdict(rule.action, by, rule.reason, arguments)
+            try:
+                arguments = _changed(rule, tool, arguments)
+            except Exception as error:  # whatever it is: a call that could not be rewritten must not be made
+                why = f"a rule that rewrites its arguments failed ({type(error).__name__}: {error})"
+                return _verdict("deny", by, why, arguments)
+        if taint is None or tool.effect == "read":
+            return _verdict("allow", [*by, "default"], "", arguments)
+        why = f"{tool.name} {_DOES[tool.effect]}, and the conversation holds what strangers may have written ({taint})"
+        return _verdict(self.tainted, [*by, "taint"], why, arguments)
 
     async def ask(self, call: PendingCall) -> Decision | None:
-        return None if self.on_ask is None else self.on_ask(call)
+        """What ``on_ask`` says of a call; None where there is no handler. One that fails has denied the call."""
+        if self.on_ask is None:
+            return None
+        try:
+            said = await _in_thread(partial(self.on_ask, call))
+            if isinstance(said, Awaitable):
+                said = await said
+            if isinstance(said, Decision) and said.arguments is not None:
+                said = replace(said, arguments=canonical(said.arguments))
+        except Exception as error:  # whatever it is: no answer is no permission
+            return Decision(False, f"the approval failed ({type(error).__name__}: {error})")
+        if isinstance(said, bool):
+            return Decision(said)
+        if isinstance(said, Decision):
+            return said
+        return Decision(False, f"the approval failed (on_ask returned {said!r}: it must be a bool or a Decision)")
 
 
 def canonical(arguments: JsonObject) -> JsonObject:
-    return cast("JsonObject", json.loads(json.dumps(arguments, sort_keys=True, default=str)))
+    """A copy with all keys sorted: equal arguments are written to the same JSON, in every process.
 
-
-Decisions: TypeAlias = Mapping[str, Decision | bool]
-"""Decisions on pending calls, by their keys; True and False allow and deny."""
+    Raises:
+        TypeError: a value that JSON cannot say.
+    """
+    return cast("JsonObject", json.loads(json.dumps(arguments, sort_keys=True)))
 
 
 def as_decisions(given: Decisions) -> dict[str, Decision]:
     """The same, each as a `Decision`."""
     return {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}
+
+
+def _verdict(action: Action, by: Sequence[str], reason: str, arguments: JsonObject) -> Verdict:
+    if action == "allow" and len(by) > 1:
+        action = "modify"
+    if action in ("deny", "ask") and not reason:
+        reason = "a rule of the policy says so"
+    return Verdict(action, ", ".join(by), reason, arguments)
+
+
+def _changed(rule: Rule, tool: AnyTool, arguments: JsonObject) -> JsonObject:
+    assert rule.change is not None
+    changed = canonical(rule.change(canonical(arguments)))
+    tool.validate(changed)
+    return changed
+
+
+def _as_taken(tool: AnyTool, arguments: JsonObject) -> JsonObject | None:
+    """The arguments as the function takes them, defaults included, as JSON values. None if nobody can say."""
+    from pydantic_core import to_jsonable_python
+
+    properties = cast("Mapping[str, JsonObject]", tool.parameters.get("properties", {}))
+    try:
+        defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+        return canonical(to_jsonable_python(defaults | tool.validate(arguments)))
+    except Exception:  # types of the user's own: what cannot be seen is held against the call
+        return None
+
+
+def _is_permitted(arguments: JsonObject, path: str, glob: str) -> bool:
+    found = list(find(arguments, path))
+    return bool(found) and all(value and permits(glob, value[0]) for value in found)
+
+
+def _is_restrained(arguments: JsonObject, path: str, glob: str) -> bool:
+    return any(value and restrains(glob, value[0]) for value in find(arguments, path))
+
+
+async def _in_thread(work: Callable[[], object]) -> object:
+    """Run what may wait for a person, so that nothing else waits."""
+    future: Future[object] = Future()
+    future.set_running_or_notify_cancel()
+    context = contextvars.copy_context()
+
+    def job() -> None:
+        try:
+            future.set_result(context.run(work))
+        except BaseException as error:
+            # A future cannot carry a StopIteration, and what would end this thread must not end the caller.
+            can_pass = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            future.set_exception(error if can_pass else RuntimeError(f"{type(error).__name__}: {error}"))
+
+    Threads().run(job)
+    return await wrap_future(future)
+
+
+def _check_one_of(what: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise ConfigError(f"{what} is {value!r}: it must be one of {', '.join(map(repr, known))}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentkit import tool, tool_output
-from agentkit_tools import calculator, files, web
+from agentkit_tools import calculator, clock, files, web
 
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -24,12 +24,27 @@ def test_snippets_run(snippet: str) -> None:
         weather = tool(names["weather"])  # type: ignore[call-overload]
         assert weather.parameters["required"] == ["city"]
         assert weather("Kyiv") == "Kyiv: sunny"
+    elif "read_file" in names:
+        assert names["read_file"].untrusted  # type: ignore[attr-defined]
+        assert names["read_file"].parameters == files.files[0].parameters  # type: ignore[attr-defined]
     elif "engine" in names:
         assert "1. Herons" in names["web_search"]("x")  # type: ignore[operator]
 
 
 def test_the_snippets_were_found() -> None:
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
+
+
+def test_what_each_tool_does_to_the_world_is_right() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?`) \| (read|write|egress)\b.*?\| (yes)? ?\| is (.+?) \|", text, re.MULTILINE)
+    said = {
+        name: (effect, bool(untrusted), then == "made again")
+        for names, effect, untrusted, then in rows
+        for name in re.findall(r"\w+", names)
+    }
+    tools = [calculator.calculator, clock.clock, *files.files, web.web_search, web.fetch_page]
+    assert said == {tool.name: (tool.effect, tool.untrusted, tool.idempotent) for tool in tools}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ def test_the_entry_point_loads(name: str) -> None:
     for given in loaded if isinstance(loaded, list) else [loaded]:
         tool = as_tool(given)
         assert tool.description
+        assert tool.effect
         properties = tool.parameters["properties"]
         assert isinstance(properties, dict)
         assert all(parameter.get("description") for parameter in properties.values())

@@ -52,7 +52,7 @@ _EXAMPLES: Final = (
 )
 
 
-@tool(examples=_EXAMPLES)
+@tool(examples=_EXAMPLES, effect="read")
 def calculator(expression: Annotated[str, Field(json_schema_extra=_SCHEMA)]) -> str:
     """Compute an arithmetic expression exactly. Use it for every calculation.
 

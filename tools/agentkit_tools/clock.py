@@ -12,7 +12,7 @@ from agentkit import ToolError, tool
 __all__ = ["clock"]
 
 
-@tool
+@tool(effect="read")
 def clock(timezone: str = "UTC") -> str:
     """Tell the current date, weekday and time.
 

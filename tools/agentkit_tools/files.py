@@ -53,7 +53,7 @@ class FileTools:
         """All of them: read_file, write_file, edit_file, list_files."""
         return [self.read_file, self.write_file, self.edit_file, self.list_files]
 
-    @tool
+    @tool(effect="read")
     def read_file(
         self, path: str, offset: Annotated[int, Field(ge=1)] = 1, limit: Annotated[int, Field(ge=1)] = 1000
     ) -> str:
@@ -66,7 +66,7 @@ class FileTools:
         """
         return _window(self._text(path), path, max(offset, 1), max(limit, 1))
 
-    @tool
+    @tool(effect="write", idempotent=True)
     def write_file(self, path: str, content: str) -> str:
         """Write a whole text file, replacing what was there. Missing directories are made.
 
@@ -78,7 +78,7 @@ class FileTools:
             is_new = self._jail.write(path, _encoded(content))
         return f"{'Wrote the new file' if is_new else 'Replaced'} {path!r}: {len(content):,} characters."
 
-    @tool
+    @tool(effect="write")
     def edit_file(self, path: str, old: str, new: str) -> str:
         """Replace one passage of a text file.
 
@@ -98,7 +98,7 @@ class FileTools:
             self._jail.write(path, _encoded(text.replace(old, new)))
         return f"Replaced one passage in {path!r}."
 
-    @tool
+    @tool(effect="read")
     def list_files(self, pattern: str = "**") -> str:
         """List files with their sizes, and directories with a slash at the end.
 

@@ -52,7 +52,8 @@ class PageFetcher:
         self._timeout = timeout
         self._max_bytes = max_bytes
 
-    @tool
+    # The address itself may carry away what the conversation holds; a GET changes nothing (RFC 9110, 9.2.1).
+    @tool(effect="egress", untrusted=True, idempotent=True)
     async def fetch_page(self, url: str) -> str:
         """Read a web page as text. HTML, plain text and JSON can be read.
 
@@ -120,7 +121,7 @@ class WebSearch:
     def __init__(self, engine: Callable[[str, int], Iterable[Mapping[str, str]]] | None = None) -> None:
         self._engine = engine or _ddgs
 
-    @tool
+    @tool(effect="read", untrusted=True)
     def web_search(self, query: str, max_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 5) -> str:
         """Search the web. Each result has a title, an address and an excerpt; read a whole page with fetch_page.
 
