@@ -89,7 +89,7 @@ async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admi
     """A call that somebody must decide on: it is decided already, the handler is asked, or the run is paused."""
     by = "the person who resumed the run"
     decision = run.decisions.get(pending.key)
-    if decision is None:
+    if decision is None and not pending.is_interrupted:  # a handler that allows a call does not mean: do it again
         by = "the handler"
         decision = await _decision(run, pending)
     if decision is None:
@@ -127,6 +127,7 @@ async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -
         return Admission(_unknown(call, checked.content))
     if checked.tool.idempotent:
         return Admission(checked)
+    why = "the call was interrupted, and nobody knows whether it took effect: to allow it is to make it again"
     if started.key not in run.decisions and checked.tool.reconcile is not None:
         try:
             context = run.context(checked.call, started.key)
@@ -135,9 +136,9 @@ async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -
             return Admission(checked)
         if result.error is None:
             return Admission(result)
+        why += f" (`reconcile` did not find out: {result.content})"
     if all(policy.unknown == "tell" for policy in run.policies):
         return Admission(_unknown(call))
-    why = "the call was interrupted, and nobody knows whether it took effect: to allow it is to make it again"
     tool = checked.tool
     pending = PendingCall(started.key, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)
     return await _asked(run, pending, call)
