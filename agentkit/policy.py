@@ -316,12 +316,3 @@ async def _in_thread(work: Callable[[], object]) -> object:
 def _check_one_of(what: str, value: object, known: Sequence[object]) -> None:
     if value not in known:
         raise ConfigError(f"{what} is {value!r}: it must be one of {', '.join(map(repr, known))}")
-
-
-Decisions: TypeAlias = Mapping[str, Decision | bool]
-"""Decisions on pending calls, by their keys; True and False allow and deny."""
-
-
-def as_decisions(given: Decisions) -> dict[str, Decision]:
-    """The same, each as a `Decision`."""
-    return {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}
