@@ -156,7 +156,7 @@ def _with_arguments(run: Run[object], call: ToolCall, arguments: JsonObject) -> 
 
 
 def _denied(call: ToolCall, reason: str) -> ToolResult:
-    why = f": {reason}" if reason else ""
+    why = f": {reason.rstrip('.')}" if reason else ""
     return failure(call, "denied", f"{call.name!r} was not run: it was refused{why}. Do not try it again.")
 
 

@@ -247,8 +247,8 @@ class Run(Generic[OutputT_co]):
                     self.budget.count_call(self.turn.response.calls[place].name)
             case CallFinished(place, _, result, _, usage) if self.turn:
                 self.turn.results[place] = result
-                if result.error not in _UNUSED and self._tool_choice != "none":
-                    self._tool_choice = "auto"  # `required` and a tool's name hold until the first result
+                if (result.error not in _UNUSED or result.error == "denied") and self._tool_choice != "none":
+                    self._tool_choice = "auto"  # `required` and a tool's name hold until the first result, or a no
                 if self._is_replaying:
                     self.budget.spend(usage)
             case StepEnded(messages, stop_reason):

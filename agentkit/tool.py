@@ -263,12 +263,15 @@ class Tool(Generic[P, R_co]):
         """A decorated method becomes a tool of its object: ``toolbox.search`` can be given to an agent."""
         if instance is None or self.function is None:
             return self
+        options = self._options.copy()
+        if self.reconcile is not None and self.reconcile in vars(type(instance)).values():  # a method of its too
+            options["reconcile"] = self.reconcile.__get__(instance, owner)
         return Tool(
             self.function.__get__(instance, owner),
             name=self.name,
             description=self._description,
             parameters=self._parameters,
-            **self._options,
+            **options,
         )
 
     def __repr__(self) -> str:

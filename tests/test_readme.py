@@ -44,6 +44,7 @@ def test_every_link_in_the_readme_and_docs_leads_somewhere() -> None:
         ("custom_tool.py", "-> in_stock({'item': 'hammer'})\n<- 42\n"),
         ("structured_output.py", "so far: {'customer': "),
         ("before_chat.py", "-> population({'country': 'Iceland'})\n<- 399000\n"),
+        ("plan_and_execute.py", "3 runs on record\n"),
         ("local_model.py", "What is 365 * 24? The result is 8760."),
     ],
 )

@@ -339,3 +339,25 @@ class TestFailed:
             await anext(events)
             with pytest.raises(RunBusyError, match="'r'"):
                 await agent.resume("r")
+
+
+async def test_a_method_reconciles_a_methods_calls() -> None:
+    class Bank:
+        paid = 0
+
+        def find(self, amount: int) -> str:
+            """What came of a payment."""
+            return f"paid {self.paid}"
+
+        @tool(effect="write", reconcile=find)
+        async def pay(self, amount: int) -> str:
+            """Pay."""
+            self.paid += amount
+            return "paid"
+
+    agent = Agent(ScriptedProvider([ToolCall("pay", {"amount": 3}), "Done."]), tools=[Bank().pay])
+    async with aclosing(agent.stream("Go.", run_id="r")) as events:
+        async for event in events:
+            if isinstance(event, ToolStarted):
+                break
+    assert (await agent.resume("r")).messages[2].results[0].content == "paid 3"

@@ -88,10 +88,10 @@ class Provider(ABC):
     """One model, reachable. Subclass it and write `stream`.
 
     Attributes:
-        name: the model as a user would write it, ``openai:gpt-5`` for example.
+        name: the model as a user would write it, ``openai:gpt-5`` for example; runs are on record with it.
     """
 
-    name: str
+    name: str = ""
 
     @abstractmethod
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
