@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
+from typing import TypeVar
 
 __all__ = ["Threads"]
+
+T = TypeVar("T")
 
 
 class Threads:
@@ -28,6 +35,26 @@ class Threads:
             self._count += 1
             threading.Thread(target=_work, args=(self._jobs, self._idle), name="agentkit-tool", daemon=True).start()
         self._jobs.put(job)
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a function with the caller's context variables; the future belongs to the running event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            settle: Callable[[], None]
+            try:
+                settle = partial(future.set_result, context.run(work))
+            except (StopIteration, SystemExit, KeyboardInterrupt) as error:  # a future cannot carry these
+                settle = partial(future.set_exception, RuntimeError(f"{type(error).__name__}: {error}"))
+            except BaseException as error:
+                settle = partial(future.set_exception, error)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+                loop.call_soon_threadsafe(lambda: None if future.done() else settle())
+
+        self.run(job)
+        return future
 
     def __del__(self) -> None:
         for _ in range(self._count):

@@ -35,6 +35,7 @@
     │   └── ChecksumError             what came is not what the hub has
     └── ToolError                   raised by a tool; its message goes to the model
         ├── InvalidArgumentsError     the arguments do not fit the tool's schema
+        ├── ToolProcessError          an isolated tool's process ended by itself, or its result could not leave it
         └── CallNotDone               raised by `reconcile`: the interrupted call had no effect
 
 A tool's failure does not raise out of a run: it becomes a result that the model reads.
@@ -85,6 +86,7 @@ __all__ = [
     "RunNotFoundError",
     "ToolDefinitionError",
     "ToolError",
+    "ToolProcessError",
     "UnfinishedRunError",
     "UnknownModelError",
     "UnknownToolError",
@@ -302,6 +304,11 @@ class ToolError(AgentKitError):
 
 class InvalidArgumentsError(ToolError):
     """The arguments do not fit the tool's schema. The message says which, why, and what is expected."""
+
+
+class ToolProcessError(ToolError):
+    """The process of an isolated tool ended by itself (a crash, `os._exit`, no memory), or what the tool returned
+    cannot be sent out of it."""
 
 
 class CallNotDone(ToolError):

@@ -154,6 +154,10 @@ class Tool(Generic[P, R_co]):
             raise ToolDefinitionError(
                 f"Tool {name!r}: effect is {self.effect!r}: it must be one of {', '.join(get_args(Effect))}"
             )
+        if self.isolated and function is not None:
+            from agentkit._processes import check_isolated
+
+            check_isolated(function, name)
         if parameters is None:
             if function is None:
                 raise ToolDefinitionError(f"Tool {name!r} has neither a function nor a schema")
