@@ -7,6 +7,7 @@ import contextvars
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -50,5 +51,11 @@ def _settle(outcome: Future[T], task: asyncio.Task[T]) -> None:
 @cache
 def _background_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="agentkit-loop", daemon=True).start()
+    threading.Thread(target=_run_forever, args=(loop,), name="agentkit-loop", daemon=True).start()
     return loop
+
+
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        with suppress(SystemExit, KeyboardInterrupt):  # raised in a task, whose caller gets it; it stops a loop as well
+            loop.run_forever()
