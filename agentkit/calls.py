@@ -6,7 +6,6 @@ Whatever goes wrong with a call becomes that call's result, in words that the mo
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -92,12 +91,13 @@ async def run_call(
     seconds = min(tool.timeout or run.limits.tool_timeout, run.deadline - asyncio.get_running_loop().time())
     if seconds <= 0:
         return failure(call, "not_run", f"{call.name!r} was not run: the run's deadline has passed"), ""
-    work = asyncio.create_task(_call(function or tool.function, checked, context, run.threads))
+    function = function or tool.function
+    work = asyncio.create_task(_call(function, checked, context, run.threads))
     try:
         await asyncio.wait({work}, timeout=seconds)
         if not work.done():
-            may_run_on = not _is_async(function or tool.function)
-            note = " It may still be running: a thread cannot be stopped." if may_run_on else ""
+            can_end = _is_async(function) or _is_isolated(function, tool)
+            note = "" if can_end else " It may still be running: a thread cannot be stopped."
             return failure(call, "timeout", f"{call.name!r} did not finish within {seconds:.3g} seconds.{note}"), ""
         output = read_output(work.result(), call.name)
     except (CallNotDone, CallsPending):
@@ -131,9 +131,17 @@ async def _call(
 ) -> object:
     if function is None:
         raise ToolError(f"{checked.call.name!r} is described, but there is no function here that runs it")
+    if _is_isolated(function, checked.tool):
+        from agentkit._processes import run_isolated
+
+        context = replace(context, _caller=None)  # the run stays here
+        return await run_isolated(_bind(function, checked.arguments, context), checked.call.name, threads)
     bound = _bind(function, checked.arguments, context)
-    returned = bound() if _is_async(function) else await _in_thread(bound, threads)
-    return await returned if isinstance(returned, Awaitable) else returned
+    try:
+        returned = bound() if _is_async(function) else await threads.submit(bound)
+        return await returned if isinstance(returned, Awaitable) else returned
+    except SystemExit as error:  # it would stop the event loop
+        raise RuntimeError(f"SystemExit: {error}") from error
 
 
 def _bind(function: Callable[..., object], arguments: JsonObject, context: RunContext[object]) -> Callable[[], object]:
@@ -146,43 +154,14 @@ def _bind(function: Callable[..., object], arguments: JsonObject, context: RunCo
     return partial(function, *leading, *[named.pop(name) for name in positional_only], **named)
 
 
+def _is_isolated(function: object, tool: AnyTool) -> bool:
+    return tool.isolated and function is tool.function
+
+
 def _is_async(function: object) -> bool:
     if not inspect.isroutine(function):  # an object with __call__
         function = type(function).__call__
     return inspect.iscoroutinefunction(function)
-
-
-async def _in_thread(work: Callable[[], object], threads: Threads) -> object:
-    """Run a synchronous tool in a thread that does nothing else meanwhile."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[object] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: object, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def target() -> None:
-        result: object = None
-        failure: BaseException | None = None
-        try:
-            result = context.run(work)
-        except (StopIteration, SystemExit, KeyboardInterrupt) as error:  # a future cannot carry these
-            failure = RuntimeError(f"{type(error).__name__}: {error}")
-        except BaseException as error:
-            failure = error
-        if not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(settle, result, failure)
-            except RuntimeError:  # the loop was closed meanwhile: nobody waits for this result any more
-                return
-
-    threads.run(target)
-    return await future
 
 
 def _repair_note(call: ToolCall) -> str:
