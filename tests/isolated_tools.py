@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentkit import RunContext, ToolError, tool
+from tests.waits import wait_for
 
 
 @dataclass
@@ -84,7 +85,7 @@ def leaves_one_behind() -> int:
 def hangs(note: str) -> None:
     """Start a process, note both numbers in a file, and hang without ever letting another thread run."""
     other = subprocess.Popen(["sleep", "600"])
-    draft = Path(f"{note}.{os.getpid()}.draft")
+    draft = Path(f"{note}.draft")
     draft.write_text(f"{os.getpid()} {other.pid}")
     draft.rename(note)
     re.match("(a+)+$", "a" * 60 + "b")
@@ -95,8 +96,11 @@ def crashes_and_leaves_a_daemon(note: str) -> None:
     """What leaves the process group is not killed; it must not be waited for either."""
     if os.fork() == 0:
         os.setsid()
-        Path(note).write_text(str(os.getpid()))
+        draft = Path(f"{note}.draft")
+        draft.write_text(str(os.getpid()))
+        draft.rename(note)
         time.sleep(600)
+    wait_for(Path(note).exists)
     os._exit(4)
 
 

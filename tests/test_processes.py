@@ -111,8 +111,8 @@ class TestFailures:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")  # it reads nothing
-        result = called(prints, text="x" * 1_000_000)
-        assert result.content == "'prints' did not finish: its process ended by itself (exit code 1)"
+        result = called(where, deps="x" * 1_000_000)
+        assert result.content == "'where' did not finish: its process ended by itself (exit code 1)"
 
     def test_a_process_that_cannot_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -207,6 +207,5 @@ class TestItsEnd:
     def test_a_daemon_that_it_leaves_is_not_waited_for(self, tmp_path: Path) -> None:
         note = tmp_path / "note"
         result = called(crashes_and_leaves_a_daemon, note=str(note))
-        wait_for(lambda: note.exists() and note.read_text())
         os.kill(int(note.read_text()), signal.SIGKILL)
         assert "ended by itself (exit code 4)" in result.content
