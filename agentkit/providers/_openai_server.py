@@ -160,12 +160,14 @@ class OpenAIServer(Provider):
     async def close(self) -> None:
         """Close the connections, those of other running event loops too."""
         here = asyncio.get_running_loop()
-        for loop, client in list(self._clients.items()):
+        while self._clients:
+            loop, client = (
+                self._clients.popitem()
+            )  # before it is closed: should that be cancelled, it is of no more use
             if loop is here:
                 await client.keeper.aclose()
             elif loop.is_running():
                 await asyncio.wrap_future(_start_closing(loop, client))
-        self._clients.clear()
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         turn = self._turn(request)
