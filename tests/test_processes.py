@@ -183,7 +183,7 @@ class TestItsEnd:
         note = tmp_path / "note"
         result = called(hangs, limits=Limits(tool_timeout=2), note=str(note))
         assert (result.error, result.content) == ("timeout", "'hangs' did not finish within 2 seconds.")
-        assert not any(map(alive, pids(note)))
+        wait_for(lambda: not any(map(alive, pids(note))))
 
     def test_what_a_tool_leaves_running_ends_with_its_call(self) -> None:
         left = int(called(leaves_one_behind).content)
