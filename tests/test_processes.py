@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -176,6 +178,15 @@ class TestScripts:
 
 def pids(note: Path) -> list[int]:
     return [int(pid) for pid in note.read_text().split()]
+
+
+def test_the_example_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "tools.md"
+    (snippet,) = re.findall(r"```python\n([^`]*isolated=True.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "snippet_of_the_docs.py").write_text(snippet)
+    monkeypatch.syspath_prepend(tmp_path)
+    find_all = importlib.import_module("snippet_of_the_docs").find_all
+    assert called(find_all, pattern=r"\d+", text="7 of 11").content == '["7","11"]'
 
 
 class TestItsEnd:

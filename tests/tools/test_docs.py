@@ -32,7 +32,7 @@ def test_snippets_run(snippet: str) -> None:
 
 
 def test_the_snippets_were_found() -> None:
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
 
 
 def test_what_each_tool_does_to_the_world_is_right() -> None:
