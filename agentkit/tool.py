@@ -183,8 +183,8 @@ class Tool(Generic[P, R_co]):
         """A tool from a typed function, sync or async; its types and docstring become the schema.
 
         Raises:
-            ToolDefinitionError: at once for ``*args``, ``**kwargs``, a parameter without a type or a name that no
-                model could write; on first use for a type that JSON Schema cannot express.
+            ToolDefinitionError: at once for ``*args``, ``**kwargs``, a parameter without a type, a name that no model
+                could write, or what cannot be ``isolated``; on first use for a type that JSON Schema cannot express.
         """
         given = name or getattr(function, "__name__", None) or type(function).__name__
         return Tool(function, name=given, description=description, **options)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from agentkit._threads import Threads
+from tests.waits import eventually
 
 JOBS = 500
 
@@ -80,3 +84,37 @@ def test_what_a_job_held_is_not_kept_by_its_thread() -> None:
     threads.run(lambda held=held: None)  # type: ignore[misc]
     del held
     assert gone.wait(timeout=10)
+
+
+def test_what_a_submitted_function_returns_and_raises_arrives_in_the_event_loop() -> None:
+    def fails() -> None:
+        raise KeyError("lost")
+
+    async def go() -> None:
+        threads = Threads()
+        assert await threads.submit(lambda: threading.current_thread().name) == "agentkit-tool"
+        with pytest.raises(KeyError, match="lost"):
+            await threads.submit(fails)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await threads.submit(lambda: next(iter(())))
+
+    asyncio.run(go())
+
+
+def test_a_submitted_function_may_outlive_the_event_loop() -> None:
+    go_on = threading.Event()
+    used: list[threading.Thread] = []
+
+    def late() -> None:
+        used.append(threading.current_thread())
+        go_on.wait(timeout=10)
+
+    async def go() -> None:
+        future = Threads().submit(late)
+        await eventually(lambda: used)
+        future.cancel()
+
+    asyncio.run(go())
+    go_on.set()
+    used[0].join(timeout=10)
+    assert not used[0].is_alive()  # and pytest saw no exception in it
