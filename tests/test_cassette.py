@@ -239,6 +239,15 @@ class TestRecordedProvider:
             provider = RecordedProvider(model, path)
             assert [asyncio.run(provider.output_mode(has)) for has in (True, False)] == ["native", "tool"]
 
+    @pytest.mark.parametrize("size", [2048, None])
+    def test_context_size_is_recorded_too(self, path: Path, size: int | None) -> None:
+        class Knows(Says):
+            async def context_size(self) -> int | None:
+                return size
+
+        for model in (Knows(), NOBODY):
+            assert asyncio.run(RecordedProvider(model, path).context_size()) == size
+
     def test_closing_closes_the_model(self, path: Path) -> None:
         closed: list[bool] = []
 

@@ -111,9 +111,10 @@ class Library:
         """
         vendor = self.vendor(model)
         try:
-            sees = self._litellm.get_model_info(model).get("supports_vision")
+            known = self._litellm.get_model_info(model)
         except Exception:  # a plain one, in most versions: the model is not in the table
-            sees = None
+            known = {}
+        sees, context = known.get("supports_vision"), known.get("max_input_tokens")
         held: Literal["with_tools", "without_tools"] = (
             "with_tools" if vendor in _SCHEMA_BESIDE_TOOLS else "without_tools"
         )
@@ -122,6 +123,7 @@ class Library:
             schema=held if self._litellm.supports_response_schema(model) else "unknown",
             reasoning="reasoning_content" if vendor in _REASONING_BACK else "",
             sees=sees if isinstance(sees, bool) else None,
+            context=context if isinstance(context, int) else None,
         )
 
     def takes(self, model: str, parameter: str) -> bool:

@@ -144,6 +144,10 @@ class OpenAIServer(Provider):
                         return UNKNOWN
         return self._profile
 
+    async def context_size(self) -> int | None:
+        """What the server says of itself: llama.cpp's, vLLM and LM Studio do."""
+        return (await self.profile()).context
+
     @abstractmethod
     async def _body(self, request: ModelRequest) -> JsonObject:
         """The request's JSON. What a run sends again with each step may be a `JsonText`: to write it anew each time is

@@ -136,6 +136,15 @@ class Provider(ABC):
         """
         return "prompt"
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The tokens of the request's prompt, tools and template included; None where only the server could say."""
+        return None
+
+    async def context_size(self) -> int | None:
+        """The tokens that a prompt and its answer may have together; None where that is not known. It may ask the
+        server."""
+        return None
+
     async def close(self) -> None:  # noqa: B027 - most providers hold nothing to release
         """Release connections or memory. The provider must not be used after."""
 

@@ -125,6 +125,25 @@ class FallbackProvider(Provider):
                 modes.append(await provider.output_mode(has_tools))
         return max(modes, key=_MODES.index, default="prompt")
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The most that any of them counts; None if one of them cannot count."""
+        counts: list[int] = []
+        for provider, _ in self._models:
+            with suppress(ProviderError):
+                count = await provider.count_tokens(request)
+                if count is None:
+                    return None
+                counts.append(count)
+        return max(counts, default=None)
+
+    async def context_size(self) -> int | None:
+        """The smallest that is known: the request is the same for all."""
+        sizes: list[int] = []
+        for provider, _ in self._models:
+            with suppress(ProviderError):
+                sizes.append(await provider.context_size() or 0)
+        return min(filter(None, sizes), default=None)
+
     async def close(self) -> None:
         """Close all of them."""
         async with AsyncExitStack() as stack:

@@ -15,14 +15,13 @@ from typing import Final
 
 from agentkit.errors import ConfigError, ProviderUnavailableError
 from agentkit.events import ModelEvent, ModelFinished
-from agentkit.messages import Part, ReasoningPart, TextPart, ToolCall, ToolResult
 from agentkit.providers import resolve_model
 from agentkit.providers.base import ModelRequest, OutputMode, Provider
+from agentkit.providers.tokens import estimated_tokens
 
 __all__ = ["LimitedProvider"]
 
 _MINUTE: Final = 60.0  # seconds
-_LETTERS_A_TOKEN: Final = 4  # about, in English and in JSON
 
 
 class LimitedProvider(Provider):
@@ -32,7 +31,7 @@ class LimitedProvider(Provider):
     the minute would come after its run's deadline is refused at once, so that another model can be asked; one that
     waits for others to finish is cut by the deadline itself. The provider's own retries are not counted.
 
-    Tokens are estimated before the turn (four characters each, images none, plus ``max_tokens`` if set) and put right
+    Tokens are estimated before the turn (see `estimated_tokens`, plus ``max_tokens`` if set) and put right
     when the provider has counted them. A turn that alone exceeds the limit has a minute to itself.
 
     Args:
@@ -95,12 +94,23 @@ class LimitedProvider(Provider):
         """The model's; asking for it is not limited."""
         return await self._provider.output_mode(has_tools)
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The model's."""
+        return await self._provider.count_tokens(request)
+
+    async def context_size(self) -> int | None:
+        """The model's; asking for it is not limited."""
+        return await self._provider.context_size()
+
     async def close(self) -> None:
         """Close the model's provider."""
         await self._provider.close()
 
+    def _estimate(self, request: ModelRequest) -> int:
+        return estimated_tokens(request) + (request.settings.max_tokens or 0)
+
     async def _wait(self, request: ModelRequest) -> _Turn:
-        turn, wait = self._minute.reserve(_estimate(request) if self._counts_tokens else 0)
+        turn, wait = self._minute.reserve(self._estimate(request) if self._counts_tokens else 0)
         try:
             if request.deadline is not None and wait > request.deadline - asyncio.get_running_loop().time():
                 raise ProviderUnavailableError(
@@ -188,21 +198,3 @@ class _Minute:
         with self._lock:
             if turn in self._turns:
                 self._turns.remove(turn)
-
-
-def _estimate(request: ModelRequest) -> int:
-    letters = sum(len(str(tool.parameters)) + len(tool.description) for tool in request.tools)
-    letters += sum(_letters(part) for message in request.messages for part in message.content)
-    return 1 + letters // _LETTERS_A_TOKEN + (request.settings.max_tokens or 0)
-
-
-def _letters(part: Part) -> int:
-    match part:
-        case TextPart(text) | ReasoningPart(text):
-            return len(text)
-        case ToolCall(arguments=arguments):
-            return len(str(arguments))
-        case ToolResult(content=content):
-            return len(content)
-        case _:
-            return 0

@@ -94,6 +94,10 @@ class LiteLLMProvider(Provider):
         schema = self._known(await load()).schema
         return "native" if schema == "with_tools" or (schema == "without_tools" and not has_tools) else "tool"
 
+    async def context_size(self) -> int | None:
+        """What LiteLLM's table of models says that a prompt may have."""
+        return self._known(await load()).context
+
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         library = await load()
         vendor = library.vendor(self.model)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit.messages import JsonObject
-from agentkit.providers._sse import as_object
+from agentkit.providers._sse import as_count, as_object
 
 __all__ = ["LLAMA_CPP", "LLAMA_CPP_PYTHON", "LM_STUDIO", "OLLAMA", "OPENAI", "UNKNOWN", "VLLM", "Profile"]
 
@@ -30,6 +30,7 @@ class Profile:
         null_content: whether Chat Completions take null as the content of a turn that is only calls.
         grammar: whether Completions take a grammar in llama.cpp's notation.
         sees: whether the model takes images; None if that is not known.
+        context: tokens that a prompt and its answer may have together; None if that is not known.
     """
 
     server: str
@@ -40,6 +41,7 @@ class Profile:
     null_content: bool = True
     grammar: bool = False
     sees: bool | None = None
+    context: int | None = None
 
 
 UNKNOWN: Final = Profile("an unknown server")
@@ -72,14 +74,16 @@ async def by_asking(get: Get, base_url: str, model: str) -> Profile:
     props, ollama, studio, models = map(_raised, answers)
     if "default_generation_settings" in props:
         vision = as_object(props.get("modalities")).get("vision")
-        return replace(LLAMA_CPP, sees=vision if isinstance(vision, bool) else None)
+        context = as_object(props["default_generation_settings"]).get("n_ctx")
+        return replace(LLAMA_CPP, sees=vision if isinstance(vision, bool) else None, context=_size(context))
     if isinstance(ollama.get("version"), str):
         return OLLAMA
     if any("compatibility_type" in entry for entry in _entries(studio)):
-        kinds = [entry.get("type") for entry in _entries(studio) if entry.get("id") == model]
-        return replace(LM_STUDIO, sees=kinds[0] == "vlm" if kinds else None)
+        loaded = _entry(studio, model)
+        kind, context = loaded.get("type"), loaded.get("loaded_context_length")
+        return replace(LM_STUDIO, sees=kind == "vlm" if loaded else None, context=_size(context))
     if any(entry.get("owned_by") == "vllm" for entry in _entries(models)):
-        return VLLM
+        return replace(VLLM, context=_size(_entry(models, model).get("max_model_len")))
     return UNKNOWN
 
 
@@ -87,6 +91,14 @@ def _raised(answer: JsonObject | BaseException) -> JsonObject:
     if isinstance(answer, BaseException):
         raise answer
     return answer
+
+
+def _entry(listing: JsonObject, model: str) -> JsonObject:
+    return next((entry for entry in _entries(listing) if entry.get("id") == model), {})
+
+
+def _size(value: object) -> int | None:
+    return as_count(value) or None
 
 
 def _entries(listing: JsonObject) -> list[JsonObject]:

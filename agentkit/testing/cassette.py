@@ -186,6 +186,19 @@ class RecordedProvider(Provider):
         self._cassette.record({"request": asked, "answer": mode})
         return mode
 
+    async def context_size(self) -> int | None:
+        """The model's, recorded too. Tokens are not counted but estimated, so that both times come to the same.
+
+        Raises:
+            CassetteMismatch: it was not asked for when the recording was made.
+        """
+        asked: JsonObject = {"context_size": {}}
+        if not self._cassette.recording:
+            return cast("int | None", self._cassette.play(asked)["answer"])
+        size = await self._provider().context_size()
+        self._cassette.record({"request": asked, "answer": size})
+        return size
+
     async def close(self) -> None:
         """Close the model, if it was asked."""
         if isinstance(self._model, Provider):

@@ -253,6 +253,40 @@ def test_output_is_asked_for_in_a_way_that_every_model_understands(
     assert asyncio.run(models.output_mode(has_tools=True)) == common
 
 
+@pytest.mark.parametrize(
+    ("known", "count", "size"),
+    [
+        ([(70, 4096), (90, 2048)], 90, 2048),
+        ([(70, 4096), (None, None)], None, 4096),
+        ([(None, None)], None, None),
+        ([(DOWN, DOWN), (70, 4096)], 70, 4096),
+        ([(DOWN, DOWN)], None, None),
+    ],
+)
+def test_tokens_and_context_are_those_of_the_model_that_takes_least(
+    known: list[tuple[int | ProviderError | None, int | ProviderError | None]], count: int | None, size: int | None
+) -> None:
+    class Knows(Model):
+        def __init__(self, tokens: int | ProviderError | None, size: int | ProviderError | None) -> None:
+            super().__init__("hi")
+            self.tokens, self.size = tokens, size
+
+        async def count_tokens(self, request: ModelRequest) -> int | None:
+            return told(self.tokens)
+
+        async def context_size(self) -> int | None:
+            return told(self.size)
+
+    def told(what: int | ProviderError | None) -> int | None:
+        if isinstance(what, ProviderError):
+            raise what
+        return what
+
+    models = FallbackProvider(*(Knows(*facts) for facts in known))
+    assert asyncio.run(models.count_tokens(ModelRequest([Message("user", "hi")]))) == count
+    assert asyncio.run(models.context_size()) == size
+
+
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")

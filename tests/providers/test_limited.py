@@ -224,7 +224,7 @@ class TestRate:
     def test_tokens_are_estimated_before_the_provider_has_counted(self) -> None:
         assert begun(3, prompt="word " * 39, tokens_per_minute=100) == [0, 0, 60]
 
-    def test_estimate_counts_all_that_is_sent_but_images(self) -> None:
+    def test_estimate_counts_all_that_is_sent(self) -> None:
         @tool
         def look(place: str) -> str:
             """Look somewhere."""
@@ -243,9 +243,9 @@ class TestRate:
                 await provider.complete(messages, tools=[look], settings=ModelSettings(max_tokens=1000))
             return model.begun
 
-        assert asyncio.run(run(2600)) == [0, 0]  # 2 × (1,000 and 100 for each of both, and the tool)
+        assert asyncio.run(run(4600)) == [0, 0]  # 2 × (1,000, as much for the image, 100 for the others, and the tool)
         model.begun.clear()
-        assert asyncio.run(run(2300)) == [0, 60]
+        assert asyncio.run(run(4300)) == [0, 60]
 
     def test_turn_beyond_the_limit_has_a_minute_to_itself(self) -> None:
         assert begun(3, prompt="x" * 4000, tokens_per_minute=100) == [0, 60, 120]
@@ -304,7 +304,7 @@ class TestRate:
             assert sum(window) <= tokens
 
 
-def test_name_events_output_mode_and_closing_are_the_models() -> None:
+def test_all_but_the_limits_is_the_models() -> None:
     closed: list[bool] = []
 
     class Closing(Model):
@@ -314,11 +314,19 @@ def test_name_events_output_mode_and_closing_are_the_models() -> None:
         async def output_mode(self, has_tools: bool) -> OutputMode:
             return "tool" if has_tools else "native"
 
+        async def count_tokens(self, request: ModelRequest) -> int | None:
+            return len(request.messages)
+
+        async def context_size(self) -> int | None:
+            return 2048
+
     provider = limited(Closing(Clock(), Usage(1, 2)))
     assert provider.name == "test:model"
     response = asyncio.run(provider.complete("?"))
     assert (response.text, response.usage) == ("hi", Usage(1, 2))
     assert [asyncio.run(provider.output_mode(has_tools)) for has_tools in (True, False)] == ["tool", "native"]
+    assert asyncio.run(provider.count_tokens(ModelRequest([Message("user", "?")] * 3))) == 3
+    assert asyncio.run(provider.context_size()) == 2048
     asyncio.run(provider.close())
     assert closed
 

@@ -293,6 +293,12 @@ def test_how_an_answer_of_a_type_is_asked_for(model: str, without_tools: str, wi
     assert asyncio.run(modes()) == [without_tools, with_tools]
 
 
+@pytest.mark.parametrize(("model", "size"), [(GEMINI, True), ("openai/unheard-of", False)])
+def test_context_size_is_what_the_table_says(model: str, size: bool) -> None:
+    known = asyncio.run(LiteLLMProvider(model).context_size())
+    assert (known is not None and known > 100_000) is size
+
+
 def test_an_answer_is_held_to_a_schema() -> None:
     with serve(answer_text('{"n": 1}')) as server:
         response = asyncio.run(provider(server).complete("hi", tools=[weather], output_schema=SCHEMA))

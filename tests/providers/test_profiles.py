@@ -33,7 +33,7 @@ ANSWERS: dict[str, dict[str, JsonObject]] = {
             "object": "list",
             "data": [
                 {"id": "other", "type": "vlm", "compatibility_type": "gguf"},
-                {"id": "test", "type": "llm", "compatibility_type": "mlx"},
+                {"id": "test", "type": "llm", "compatibility_type": "mlx", "loaded_context_length": 8192},
             ],
         },
         "/props": {"error": "Unexpected endpoint or method. (GET /props)"},  # with status 200, as for any other path
@@ -46,10 +46,10 @@ ANSWERS: dict[str, dict[str, JsonObject]] = {
     "nobody": {},
 }
 EXPECTED = {
-    "llama.cpp": replace(LLAMA_CPP, sees=True),
+    "llama.cpp": replace(LLAMA_CPP, sees=True, context=2048),
     "Ollama": OLLAMA,
-    "LM Studio": Profile(LM_STUDIO.server, schema="without_tools", sees=False),
-    "vLLM": VLLM,
+    "LM Studio": Profile(LM_STUDIO.server, schema="without_tools", sees=False, context=8192),
+    "vLLM": replace(VLLM, context=4096),
     "nobody": UNKNOWN,
 }
 QUESTIONS = {"/props", "/api/version", "/api/v0/models", "/v1/models"}
@@ -105,6 +105,12 @@ def test_servers_that_say_what_they_are(name: str) -> None:
         assert asyncio.run(run()) == [EXPECTED[name]] * 2
         assert {request.path for request in server.requests} == QUESTIONS
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer key"}
+
+
+@pytest.mark.parametrize(("name", "size"), [("llama.cpp", 2048), ("vLLM", 4096), ("LM Studio", 8192), ("Ollama", None)])
+def test_context_size_is_what_the_server_says(name: str, size: int | None) -> None:
+    with serve(*[as_server(name)] * 4) as server:
+        assert asyncio.run(provider_at(server).context_size()) == size
 
 
 @pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://mine.openai.azure.com/openai/v1"])

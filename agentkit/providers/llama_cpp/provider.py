@@ -136,8 +136,7 @@ class LlamaCppProvider(Provider):
         """
         engine, template = await asyncio.to_thread(self._load)
         assert self._decider is not None
-        if not template.shape.reasoning:
-            request = request.spelled_out()
+        request = _spelled(template, request)
         verdict = await self._decider.decide(request, partial(_look, engine))
         plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
         tools = plan.tools
@@ -169,9 +168,30 @@ class LlamaCppProvider(Provider):
         """What the engine has done since it was loaded, for all providers that share it. Loads it if need be."""
         return self._load()[0].statistics
 
-    def count_tokens(self, text: str) -> int:
+    def count_text(self, text: str) -> int:
         """How many tokens a text is for this model. Loads it if need be."""
         return len(self._load()[0].model.tokenize(text, special=False))
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """The prompt's, as the template writes it. Loads the model if need be.
+
+        Raises:
+            ModelLoadError: the model cannot be loaded.
+            ProviderError: the template refuses the conversation.
+            UnsupportedInputError: an image.
+        """
+        _, template = await asyncio.to_thread(self._load)
+        tools = () if request.tool_choice == "none" else request.tools
+        return len(await asyncio.to_thread(_prompt, template, _spelled(template, request), tools))
+
+    async def context_size(self) -> int:
+        """``n_ctx``. Loads the model if need be.
+
+        Raises:
+            ModelLoadError: the model cannot be loaded.
+        """
+        engine, _ = await asyncio.to_thread(self._load)
+        return engine.n_ctx
 
     async def output_mode(self, has_tools: bool) -> OutputMode:
         """``native``: the decoder can write nothing but calls of the tools, or an answer of the type."""
@@ -211,6 +231,15 @@ class _Plan:
         return self.further.passed(events) if self.further else events
 
 
+def _spelled(template: ChatTemplate, request: ModelRequest) -> ModelRequest:
+    return request if template.shape.reasoning else request.spelled_out()
+
+
+def _prompt(template: ChatTemplate, request: ModelRequest, tools: Sequence[AnyTool]) -> list[int]:
+    taught = _native_dialect(template.source) is None
+    return template.tokens(request.messages, tools, taught=taught)
+
+
 def _plan(
     engine: Engine, template: ChatTemplate, request: ModelRequest, verdict: Verdict, reasoning_budget: int | None
 ) -> _Plan:
@@ -218,7 +247,7 @@ def _plan(
     # Where it is decided that no tool is needed, a model that calls whatever it sees is shown none.
     tools = () if choice == "none" or verdict == "answer" else request.tools
     native = _native_dialect(template.source)
-    prompt = template.tokens(request.messages, tools, taught=native is None)
+    prompt = _prompt(template, request, tools)
     dialect = native or TAUGHT
     last = request.messages[-1] if request.messages else None
     asked = last.text if tools and last is not None and last.role == "user" else ""

@@ -20,7 +20,7 @@ def make() -> LlamaCppProvider:
 def loaded() -> Iterator[None]:
     """The model stays in memory from test to test."""
     kept = make()
-    assert kept.count_tokens("hello") > 0  # loads it
+    assert kept.count_text("hello") > 0  # loads it
     yield
     asyncio.run(kept.close())
 

@@ -115,7 +115,7 @@ def test_what_is_decided_costs_little_when_it_is_asked_again(provider: LlamaCppP
     before = provider.statistics.evaluated
     response = asyncio.run(provider.complete(request, tools=TOOLS, settings=BRIEF))
     again = provider.statistics.evaluated - before
-    assert again < 3 * provider.count_tokens("What is Nokia trading at?") + response.usage.output_tokens + 12
+    assert again < 3 * provider.count_text("What is Nokia trading at?") + response.usage.output_tokens + 12
 
 
 class TestSeveralCalls:

@@ -73,7 +73,7 @@ class TestManyRuns:
                     conversation.append(response.message)
                     new += response.usage.input_tokens - response.usage.cached_tokens
                     total += response.usage.input_tokens
-            longest = sum(provider.count_tokens(m.text) for c in conversations for m in c)
+            longest = sum(provider.count_text(m.text) for c in conversations for m in c)
             assert new < longest + 4 * 4 * 20  # a turn's markers are about ten tokens
             assert total > 3 * new
 

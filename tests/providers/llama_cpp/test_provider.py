@@ -26,8 +26,8 @@ from agentkit.errors import (
     UnsupportedInputError,
 )
 from agentkit.events import TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
-from agentkit.messages import ImagePart, ModelResponse, ToolResult
-from agentkit.providers.base import ModelRequest
+from agentkit.messages import ImagePart, ModelResponse, ReasoningPart, TextPart, ToolResult
+from agentkit.providers.base import ModelRequest, ResponseBuilder
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.llama_cpp.catalog import bundled_path
 
@@ -235,8 +235,24 @@ class TestText:
         assert b"".join(map(engine.model.piece, tokens)).decode().count(attack) == 2  # in JSON, \n is escaped
 
     def test_tokens_can_be_counted(self, smollm2: LlamaCppProvider) -> None:
-        assert smollm2.count_tokens("") == 0
-        assert 2 <= smollm2.count_tokens("hello world") <= 4
+        assert smollm2.count_text("") == 0
+        assert 2 <= smollm2.count_text("hello world") <= 4
+
+    @pytest.mark.parametrize("tool_choice", ["none", "required"])
+    def test_a_prompt_is_counted_as_it_is_evaluated(self, smollm2: LlamaCppProvider, tool_choice: str) -> None:
+        example = [Message("user", "2?"), Message("assistant", [ReasoningPart("Even."), TextPart("yes")])]
+        messages = [Message("system", "Be brief."), *example, Message("user", "3?")]
+        request = ModelRequest(messages, [weather], tool_choice, ModelSettings(max_tokens=1), examples=len(example))
+
+        async def turn() -> tuple[int, int]:
+            builder = ResponseBuilder()
+            async for event in smollm2.stream(request):
+                builder.add(event)
+            return await smollm2.count_tokens(request), builder.response().usage.input_tokens
+
+        counted, evaluated = asyncio.run(turn())
+        assert counted == evaluated
+        assert asyncio.run(smollm2.context_size()) == smollm2._load()[0].n_ctx
 
 
 class TestSharing:

@@ -46,7 +46,7 @@ class TestReasoning:
         provider = LlamaCppProvider("smollm2", n_ctx=512, chat_template=THINKING, reasoning_budget=12)
         response = asyncio.run(provider.complete("Why is the sky blue?", settings=ModelSettings(max_tokens=60)))
         assert response.reasoning
-        assert provider.count_tokens(response.reasoning) <= 12 * 4  # </think> is text here: characters are counted
+        assert provider.count_text(response.reasoning) <= 12 * 4  # </think> is text here: characters are counted
         assert response.text
         assert "</think>" not in response.text
 
