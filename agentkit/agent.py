@@ -22,6 +22,7 @@ from agentkit.limits import Limits, ModelSettings
 from agentkit.loop import run_loop
 from agentkit.messages import JsonObject, Message
 from agentkit.output import OutputType, Validator
+from agentkit.outputs import read_output
 from agentkit.policy import Decision, Decisions, Policy, as_decisions
 from agentkit.providers import default_model, resolve_model
 from agentkit.providers.base import Provider, tools_by_name
@@ -29,6 +30,7 @@ from agentkit.registry import ToolRegistry
 from agentkit.setup import Setup
 from agentkit.subagents import agent_tool, transfer_tool
 from agentkit.tool import AnyTool, Tool, as_tool, check_choice
+from agentkit.window import ContextBudget
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm, Unpack
@@ -86,6 +88,8 @@ class Agent(Generic[OutputT_co]):
         journal: where runs are put on record; by default in memory, and only until they end.
         session: the conversation that each run goes on with, by its id in the journal.
         hooks: your code at places in a run.
+        context: what is done when a conversation outgrows the model's context window. With it, and where there are
+            tools, the model is offered one more: `read_output` shows it more of a result that was cut.
         name: says in the journal whose run it was, and names the tools by which other agents reach this one.
         description: what it is good at, for those agents.
         handoffs: agents that it may hand the conversation to, see `add_handoffs`.
@@ -111,11 +115,14 @@ class Agent(Generic[OutputT_co]):
         journal: Journal | None = None,
         session: str = "",
         hooks: Sequence[Hooks] = (),
+        context: ContextBudget | None = None,
         name: str = "agent",
         description: str = "",
         handoffs: Iterable[Agent[Any]] = (),
     ) -> None:
         self.tools = tools_by_name(_resolve_tools(tools))
+        if context and self.tools:
+            self.tools = tools_by_name([*self.tools.values(), read_output])
         check_choice(tool_choice, self.tools)
         self.provider = model if isinstance(model, Provider) else resolve_model(model or default_model())
         self.name = name
@@ -130,6 +137,7 @@ class Agent(Generic[OutputT_co]):
         self.journal = journal or MemoryJournal(keep_ended=False)
         self.session = session
         self.hooks = tuple(hooks)
+        self.context = context
         self.handoffs: dict[str, Agent[Any]] = {}
         self.add_handoffs(*handoffs)
 
@@ -238,6 +246,7 @@ class Agent(Generic[OutputT_co]):
             self.policy,
             self.hooks,
             self.handoffs,
+            self.context,
         )
 
     async def _started(self, prompt: str | Message, options: RunOptions) -> RunStarted:

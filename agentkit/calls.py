@@ -72,6 +72,7 @@ async def run_call(
     checked: ValidatedCall,
     context: RunContext[object],
     function: Callable[..., object] | None = None,
+    output_name: str = "",
 ) -> tuple[ToolResult, str]:
     """Run a call and wait for its end, or until its time is up.
 
@@ -80,6 +81,7 @@ async def run_call(
         checked: the call.
         context: what the tool is told of the run.
         function: instead of the tool's own.
+        output_name: what the whole output will be called, where it is kept.
 
     Returns:
         The result as the model reads it; and the whole text where that was cut, else nothing.
@@ -112,7 +114,7 @@ async def run_call(
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=CANCEL_GRACE)
-    content = cut(output.text, run.limits.tool_output)
+    content = cut(output.text, run.limits.tool_output, output_name)
     is_untrusted = tool.untrusted or output.is_untrusted
     result = ToolResult(call.id, call.name, content + _repair_note(call), None, output.images, is_untrusted)
     return result, "" if content is output.text else output.text

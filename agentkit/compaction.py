@@ -13,8 +13,9 @@ from typing import Final
 
 from agentkit.journal.records import Compacted
 from agentkit.messages import Message, Part, ReasoningPart, TextPart, ToolCall, ToolResult
-from agentkit.outputs import READ_OUTPUT, cut, output_name
+from agentkit.outputs import output_name
 from agentkit.providers.tokens import letters
+from agentkit.tool_output import READ_OUTPUT, cut
 
 __all__ = ["Form", "compacted", "forms", "transcript"]
 

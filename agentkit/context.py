@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar, cast
 from agentkit._threads import Threads
 from agentkit.answer import Answer
 from agentkit.budget import Budget
-from agentkit.errors import OutputError, ResumeError, RunExistsError
+from agentkit.errors import ContextOverflowError, OutputError, ResumeError, RunExistsError
 from agentkit.events import ModelEvent, OutputT_co, PartialOutput, RunResult
 from agentkit.hooks import OutOfTime, StopRun
 from agentkit.journal.base import Journal, Lease
@@ -31,10 +31,12 @@ from agentkit.journal.replay import active_seconds, conversation
 from agentkit.limits import Limits, StopReason
 from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolErrorKind, ToolResult
 from agentkit.output import OutputType
+from agentkit.outputs import Outputs, output_name
 from agentkit.policy import Decision, PendingCall, Policy, canonical
 from agentkit.providers.base import ModelRequest
 from agentkit.setup import Setup
 from agentkit.tool import RunContext
+from agentkit.window import Window
 
 __all__ = ["Caller", "Run", "Turn"]
 
@@ -128,6 +130,7 @@ class Run(Generic[OutputT_co]):
         self.taint: str | None = None  # what brought untrusted content into the conversation
         self.asked: Mapping[str, PendingCall] = {}  # what the run was paused for, by key
         self.waiting: dict[str, PendingCall] = {}  # what it is going to be paused for
+        self.outputs = Outputs(limits.tool_output)  # kept for agents that have a context budget
         self.steps = 0
         self._policies = [setup.policy]
         self._started = started
@@ -139,7 +142,9 @@ class Run(Generic[OutputT_co]):
         self._unwritten: list[Record] = []  # goes on record with what comes next
         self._messages: list[Message] = []
         self._broken_off = 0  # messages of a turn that was broken off
-        self._compacted: Compacted | None = None
+        self._task = 0  # the place of the message that began the run
+        self._compacted = Compacted(0, ())
+        self._window: Window | None = None
         self._prepared: Setup | None = None  # whom `_system` is for
         self._system: list[Message] = []
         self._answer = Answer(output)
@@ -187,6 +192,9 @@ class Run(Generic[OutputT_co]):
         if started.continues:
             self._extend(await conversation(self.journal, started.continues, started.at_step))
         self._extend(started.messages)
+        self._task = len(self._messages) - 1
+        if self.setup.context is not None:
+            self.outputs.keep_results(self._messages)
         self._tool_choice = started.tool_choice
 
     async def _resume(self) -> None:
@@ -245,8 +253,10 @@ class Run(Generic[OutputT_co]):
                 self.turn.started[place] = record
                 if self._is_replaying:
                     self.budget.count_call(self.turn.response.calls[place].name)
-            case CallFinished(place, _, result, _, usage) if self.turn:
+            case CallFinished(place, _, result, whole, usage) if self.turn:
                 self.turn.results[place] = result
+                if name := self.output_name(place):
+                    self.outputs.keep(name, whole or result.content, untrusted=result.untrusted)
                 if (result.error not in _UNUSED or result.error == "denied") and self._tool_choice != "none":
                     self._tool_choice = "auto"  # `required` and a tool's name hold until the first result, or a no
                 if self._is_replaying:
@@ -256,6 +266,8 @@ class Run(Generic[OutputT_co]):
                 self.stop_reason = stop_reason
             case Compacted(response=response):
                 self._compacted = record
+                if self._window is not None:
+                    self._window.apply(record)
                 if response is not None:
                     self.budget.spend(response.usage)
             case RunResumed():
@@ -319,9 +331,27 @@ class Run(Generic[OutputT_co]):
         """
         if self._prepared is not self.setup:
             await self._prepare()
-        request = self._answer.ask(
+        if self._window is not None:
+            await self._compact(self._window.compact(self._messages))
+        request = self._build(self._compacted.sent(self._messages))
+        for hooks in self.setup.hooks:
+            request = await self.bounded(hooks.before_model(self.context(), request))
+        return request
+
+    async def shorten(self, error: ContextOverflowError) -> bool:
+        """The model refused the request as too long. Returns whether the next one is shorter."""
+        return self._window is not None and await self._compact(self._window.refused(self._messages, error))
+
+    async def _compact(self, compacting: Awaitable[Compacted | None]) -> bool:
+        record = await self.bounded(compacting)
+        if record is not None:
+            await self.record(record)
+        return record is not None
+
+    def _build(self, messages: Sequence[Message]) -> ModelRequest:
+        return self._answer.ask(
             ModelRequest(
-                [*self._system, *self.setup.examples, *self._sent()],
+                [*self._system, *self.setup.examples, *messages],
                 list(self.setup.tools.values()),
                 self._tool_choice,
                 self.setup.settings,
@@ -329,14 +359,6 @@ class Run(Generic[OutputT_co]):
                 examples=len(self.setup.examples),
             )
         )
-        for hooks in self.setup.hooks:
-            request = await self.bounded(hooks.before_model(self.context(), request))
-        return request
-
-    def _sent(self) -> Sequence[Message]:
-        if self._compacted is None:
-            return self._messages
-        return [*self._compacted.instead, *self._messages[self._compacted.count :]]
 
     async def _prepare(self) -> None:
         setup = self._prepared = self.setup
@@ -344,6 +366,11 @@ class Run(Generic[OutputT_co]):
         asked = await self.bounded(self._answer.prepare(setup.provider, setup.tools, may_call))
         text = "\n\n".join(filter(None, [setup.instructions, asked]))
         self._system = [Message("system", text)] if text else []
+        if setup.context is None:
+            self._window = None
+        else:
+            self._window = Window(setup.context, setup.provider, self._build, self._task)
+            self._window.apply(self._compacted)
 
     def partial_output(self, event: ModelEvent) -> PartialOutput | None:
         """What there is of the answer, where it is of a type and this event made it grow."""
@@ -357,6 +384,8 @@ class Run(Generic[OutputT_co]):
             except StopRun:
                 self.budget.spend(response.usage)
                 raise
+        if self._window is not None:
+            self._window.answered(self._messages, response.usage)
         await self.record(ModelAnswered(response))
         return response
 
@@ -390,6 +419,10 @@ class Run(Generic[OutputT_co]):
     def key(self, place: int) -> str:
         """A name for a call that is the same whenever the run is resumed."""
         return hashlib.sha256(f"{self.run_id} {self.steps} {place}".encode()).hexdigest()[:32]
+
+    def output_name(self, place: int) -> str:
+        """What the output of a call of the last turn is called; nothing where it is not kept."""
+        return output_name(len(self._messages), place) if self.setup.context else ""
 
     def context(self, call: ToolCall = _NO_CALL, key: str = "", budget: Budget | None = None) -> RunContext[object]:
         """What a tool, a hook or a validator is told of this run."""

@@ -73,7 +73,8 @@ async def _serve(
     say(ToolStarted(outcome.call))
     budget = Budget(parent=run.budget)
     try:
-        result, whole = await run_call(run, outcome, run.context(outcome.call, key, budget))
+        context = run.context(outcome.call, key, budget)
+        result, whole = await run_call(run, outcome, context, output_name=run.output_name(place))
     except CallsPending as paused:
         run.waiting.update((pending.key, pending) for pending in paused.calls)
         return

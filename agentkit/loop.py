@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from agentkit.context import Run
-from agentkit.errors import AgentKitError
+from agentkit.errors import AgentKitError, ContextOverflowError
 from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, StepFinished
 from agentkit.execution import execute
 from agentkit.hooks import OutOfTime, StopRun
@@ -37,16 +37,9 @@ async def run_loop(run: Run[OutputT_co]) -> AsyncGenerator[Event[OutputT_co], No
                     await run.open()
                 elif run.turn is None:
                     turn = ResponseBuilder()
-                    async with aclosing(run.setup.provider.stream(await run.request())) as stream:
-                        async for event in until(run.deadline, stream):
-                            turn.add(event)
-                            if not isinstance(event, ModelFinished):
-                                yield event
-                            if partial := run.partial_output(event):
-                                yield partial
-                            if turn.size > run.limits.output_size:
-                                run.break_off(turn.partial(), "output_size")
-                                break
+                    async with aclosing(_ask(run, turn)) as asking:
+                        async for event in asking:
+                            yield event
                     if run.stop_reason is None:
                         yield StepFinished(await run.add_response(turn.response()))
                 else:
@@ -64,6 +57,30 @@ async def run_loop(run: Run[OutputT_co]) -> AsyncGenerator[Event[OutputT_co], No
         raise
     finally:
         run.close()
+
+
+async def _ask(run: Run[OutputT_co], turn: ResponseBuilder) -> AsyncGenerator[Event[OutputT_co], None]:
+    """The model's turn as it comes, put together in ``turn``. A prompt that is refused as too long is made shorter.
+
+    Raises:
+        ContextOverflowError: it cannot be.
+    """
+    while True:
+        try:
+            async with aclosing(run.setup.provider.stream(await run.request())) as stream:
+                async for event in until(run.deadline, stream):
+                    turn.add(event)
+                    if not isinstance(event, ModelFinished):
+                        yield event
+                    if partial := run.partial_output(event):
+                        yield partial
+                    if turn.size > run.limits.output_size:
+                        run.break_off(turn.partial(), "output_size")
+                        break
+            return
+        except ContextOverflowError as error:
+            if turn.size or not await run.shorten(error):
+                raise
 
 
 async def until(deadline: float, stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:

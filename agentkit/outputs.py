@@ -9,12 +9,10 @@ from typing import Final
 
 from agentkit.errors import ToolError
 from agentkit.messages import Message, TextPart
-from agentkit.tool import AnyTool, Tool
+from agentkit.tool import RunContext, tool
+from agentkit.tool_output import READ_OUTPUT
 
-__all__ = ["READ_OUTPUT", "Outputs", "cut", "output_name"]
-
-READ_OUTPUT: Final = "read_output"
-"""The name of the tool that reads on."""
+__all__ = ["Outputs", "output_name", "read_output"]
 
 MAX_KEPT: Final = 64 << 20
 """Bytes of outputs that one run keeps, the newest of them."""
@@ -29,17 +27,6 @@ _BEFORE: Final = 200  # characters that are read in front of what was found
 _HEADING: Final = 200  # characters, at most, that say which part it is
 
 
-def cut(text: str, limit: int, name: str = "") -> str:
-    """A text of which no more than ``limit`` characters are shown: two thirds from its beginning, the rest from its
-    end, and between them how much is missing and, for an output with a name, how to read on."""
-    if len(text) <= limit:
-        return text
-    head = limit * 2 // 3
-    reading = f"; to read on: {READ_OUTPUT}(call={name!r}, start={head})" if name else ""
-    notice = f"\n[… {len(text) - limit} of {len(text)} characters left out: the limit is {limit}{reading} …]\n"
-    return text[:head] + notice + text[len(text) - (limit - head) :]
-
-
 def output_name(place: int, number: int) -> str:
     """What an output is called, ``3-1`` for example: the place of its message in the conversation, from 0, and its
     number in that, which is written from 1. Models' own ids may repeat, and some models are not shown them."""
@@ -50,7 +37,7 @@ class Outputs:
     """The outputs of one run.
 
     Args:
-        limit: characters of one tool result, `read_output`'s too (`Limits.tool_output`).
+        limit: characters of one tool result, those of `read_output` too (`Limits.tool_output`).
         most: bytes of them all; the oldest are dropped then.
     """
 
@@ -75,19 +62,11 @@ class Outputs:
             for number, result in enumerate(message.results):
                 self.keep(output_name(place, number), result.content, untrusted=result.untrusted)
 
-    @property
-    def tool(self) -> AnyTool:
-        """The tool that reads on. What it returns is as trusted as its source."""
-        return Tool.from_function(self.read_output, effect="read")
+    def read(self, call: str, start: int, length: int, find: str) -> TextPart:
+        """A part of an output, as `read_output` describes it; it is as trusted as the whole.
 
-    def read_output(self, call: str, start: int = 0, length: int = 4000, find: str = "") -> TextPart:
-        """Read more of what an earlier tool call returned, where some of it was left out.
-
-        Args:
-            call: The number of the result, as it is named where it was left out, such as 3-1.
-            start: The first character to read, from 0.
-            length: How many characters to read.
-            find: A text to go to: reads on from where it occurs next, at start or behind it.
+        Raises:
+            ToolError: there is no such output, or the text is not in it.
         """
         text, untrusted = self._output(call)
         start = min(max(start, 0), len(text))
@@ -119,3 +98,19 @@ def _places(text: str, find: str, start: int) -> list[int]:
     """Where a text occurs next, whatever its case: one place more than are told, if there are so many."""
     found = re.compile(re.escape(find), re.IGNORECASE).finditer(text, start)
     return [match.start() for match, _ in zip(found, range(MAX_PLACES + 1), strict=False)]
+
+
+@tool(name=READ_OUTPUT, effect="read")
+def read_output(context: RunContext[object], call: str, start: int = 0, length: int = 4000, find: str = "") -> TextPart:
+    """Read more of what an earlier tool call returned, where some of it was left out.
+
+    Args:
+        context: The run that it is part of.
+        call: The number of the result, as it is named where it was left out, such as 3-1.
+        start: The first character to read, from 0.
+        length: How many characters to read.
+        find: A text to go to: reads on from where it occurs next, at start or behind it.
+    """
+    if context._caller is None:
+        raise ToolError(f"{READ_OUTPUT} reads what was returned in a run: here is none")
+    return context._caller.run.outputs.read(call, start, length, find)

@@ -13,6 +13,7 @@ from agentkit.messages import Message
 from agentkit.policy import Policy
 from agentkit.providers.base import Provider
 from agentkit.tool import AnyTool, read_tools
+from agentkit.window import ContextBudget
 
 __all__ = ["HasSetup", "Setup"]
 
@@ -40,6 +41,7 @@ class Setup:
     policy: Policy
     hooks: Sequence[Hooks] = ()
     handoffs: Mapping[str, HasSetup] = field(default_factory=dict)
+    context: ContextBudget | None = None
 
     def started(self, messages: Sequence[Message]) -> RunStarted:
         """The first record of a run that begins with this agent and these messages."""

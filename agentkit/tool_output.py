@@ -8,13 +8,16 @@ from typing import Final
 
 from agentkit.messages import ImagePart, TextPart, clean_text
 
-__all__ = ["MAX_IMAGES", "MAX_IMAGE_BYTES", "Output", "UnserializableError", "cut", "read_output"]
+__all__ = ["MAX_IMAGES", "MAX_IMAGE_BYTES", "READ_OUTPUT", "Output", "UnserializableError", "cut", "read_output"]
 
 MAX_IMAGES: Final = 8
 """Images of one result."""
 
 MAX_IMAGE_BYTES: Final = 5 << 20
 """Bytes of one image."""
+
+READ_OUTPUT: Final = "read_output"
+"""The name of the tool that reads on in what was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,12 @@ def _unserializable(value: object, name: str, why: str) -> str:
     )
 
 
-def cut(text: str, limit: int) -> str:
-    """The text, without its middle where it is longer than so many characters."""
+def cut(text: str, limit: int, name: str = "") -> str:
+    """The text, without its middle where it is longer than so many characters. For an output with a name the notice
+    says how to read on."""
     if len(text) <= limit:
         return text
-    notice = f"\n[… {len(text) - limit} of {len(text)} characters left out: the limit is {limit} …]\n"
     head = limit * 2 // 3
+    reading = f"; to read on: {READ_OUTPUT}(call={name!r}, start={head})" if name else ""
+    notice = f"\n[… {len(text) - limit} of {len(text)} characters left out: the limit is {limit}{reading} …]\n"
     return text[:head] + notice + text[len(text) - (limit - head) :]

@@ -99,7 +99,7 @@ class Window:
         Args:
             messages: the whole conversation; it goes on from the one that was compacted last.
         """
-        return self._build(_sent(messages, self._now))
+        return self._build(self._now.sent(messages))
 
     def apply(self, record: Compacted) -> None:
         """From now on this is sent: what `compact` or `refused` came to, or the journal holds."""
@@ -174,7 +174,7 @@ class Window:
         return found[low]
 
     async def _size(self, messages: Sequence[Message], form: Form) -> int:
-        return await self._meter.count(self._build(_sent(messages, compacted(messages, form))))
+        return await self._meter.count(self._build(compacted(messages, form).sent(messages)))
 
     async def _summarized(self, text: str, tokens: int, request: ModelRequest) -> ModelResponse | None:
         """What the model makes of a transcript; None where it fails, which is no reason to give the run up."""
@@ -212,10 +212,6 @@ def _goal_of_history(now: int, keep: int, most: int) -> int:
     always whole steps of the history are dropped. So it begins like the run before it, up to the next step."""
     step = max(1, most - keep)
     return max(keep, now - math.ceil((now - most) / step) * step)
-
-
-def _sent(messages: Sequence[Message], record: Compacted) -> list[Message]:
-    return [*record.instead, *messages[record.count :]]
 
 
 def _room(size: int, settings: ModelSettings) -> int:

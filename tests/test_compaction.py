@@ -13,8 +13,8 @@ from agentkit import Message, ToolCall, ToolResult
 from agentkit.compaction import MIN_RESULT, compacted, forms, transcript
 from agentkit.journal.records import dump_record, load_record
 from agentkit.messages import ImagePart, Part, ReasoningPart, TextPart
-from agentkit.outputs import READ_OUTPUT
 from agentkit.providers.tokens import letters
+from agentkit.tool_output import READ_OUTPUT
 from tests.conversations import Conversation, assert_valid, conversations
 
 

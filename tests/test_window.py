@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -12,16 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit import Message, ModelSettings, ToolCall, ToolResult, Usage, tool
+from agentkit import Agent, Limits, Message, ModelSettings, ToolCall, ToolResult, Usage, tool
 from agentkit.compaction import MIN_RESULT, compacted, forms
 from agentkit.errors import ConfigError, ContextOverflowError, ProviderConnectionError
 from agentkit.events import ToolCallEnd
+from agentkit.journal.base import Journal
+from agentkit.journal.memory import MemoryJournal
 from agentkit.journal.records import Compacted
 from agentkit.messages import ModelResponse, TextPart
 from agentkit.providers.base import ModelRequest, Provider, ResponseBuilder
 from agentkit.providers.llama_cpp import LlamaCppProvider
 from agentkit.providers.tokens import LETTERS_A_TOKEN, TokenMeter, estimated_tokens
-from agentkit.testing import ScriptedProvider
+from agentkit.testing import ScriptedProvider, Step
 from agentkit.window import ContextBudget, Window
 from tests.conversations import Conversation, assert_valid, conversations
 
@@ -345,6 +348,88 @@ def test_estimates_build_on_what_was_counted(size: int, counted: int, other: int
 def test_who_counts_is_believed() -> None:
     meter = TokenMeter(Knows(counts=True))
     assert run(meter.count(request_of(50))) == 200
+
+
+# ── in a run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@tool(effect="read")
+def walk(room: str) -> str:
+    """Walk into a room."""
+    return f"{room}: " + "dust " * 100
+
+
+def walker(*steps: Step, journal: Journal | None = None, **budget: Any) -> Agent:
+    return Agent(
+        ScriptedProvider(steps),
+        tools=[walk],
+        context=ContextBudget(**budget),
+        journal=journal,
+        limits=Limits(steps=40),
+        settings=ModelSettings(max_tokens=500),
+    )
+
+
+def rooms(number: int, begin: int = 0) -> list[ToolCall]:
+    return [ToolCall("walk", {"room": f"room {n}"}) for n in range(begin, begin + number)]
+
+
+def test_a_run_keeps_its_whole_conversation_and_sends_what_fits() -> None:
+    agent = walker(*rooms(30), "Dusty.", tokens=2_000)
+    result = agent.run_sync("Look everywhere.")
+    assert isinstance(agent.provider, ScriptedProvider)
+    assert len(result.messages) == 62
+    assert max(map(estimated_tokens, agent.provider.requests)) <= 2_000
+    assert all(request.messages[0].text.startswith("Look everywhere.") for request in agent.provider.requests)
+
+
+def test_a_run_that_is_resumed_sends_what_it_would_have_sent() -> None:
+    def sent(agent: Agent) -> list[ModelRequest]:
+        assert isinstance(agent.provider, ScriptedProvider)
+        return [replace(request, deadline=None) for request in agent.provider.requests]
+
+    def named(calls: list[ToolCall], begin: int = 0) -> list[ToolCall]:
+        return [replace(call, id=f"id{n}") for n, call in enumerate(calls, begin)]
+
+    whole = walker(*named(rooms(20)), "Dusty.", tokens=2_000)
+    expected = whole.run_sync("Look everywhere.")
+    journal = MemoryJournal()
+    first = walker(*named(rooms(15)), ProviderConnectionError("down"), journal=journal, tokens=2_000)
+    with pytest.raises(ProviderConnectionError) as caught:
+        first.run_sync("Look everywhere.")
+    second = walker(*named(rooms(5, 15), 15), "Dusty.", journal=journal, tokens=2_000)
+    result = second.resume_sync(caught.value.run_id)
+    assert result.messages == expected.messages
+    assert [*sent(first)[:-1], *sent(second)] == sent(whole)
+
+
+def test_a_refused_request_is_sent_again_in_a_shorter_form() -> None:
+    too_long = ContextOverflowError("too long", tokens=0, limit=0)
+    agent = walker(*rooms(10), too_long, too_long, "Dusty.")
+    result = agent.run_sync("Look everywhere.")
+    assert (result.output, result.steps) == ("Dusty.", 11)
+    assert isinstance(agent.provider, ScriptedProvider)
+    sizes = [estimated_tokens(request) for request in agent.provider.requests]
+    assert sizes[10] > 2 * sizes[11] > 2 * sizes[12]
+
+
+@pytest.mark.parametrize("context", [None, ContextBudget()])
+def test_a_refusal_that_nothing_helps_against_is_raised(context: ContextBudget | None) -> None:
+    provider = ScriptedProvider([ContextOverflowError("too long", tokens=9, limit=8)])
+    with pytest.raises(ContextOverflowError, match="too long"):
+        Agent(provider, context=context).run_sync("x" * 1_000)
+
+
+def test_the_summary_counts_and_is_on_record() -> None:
+    journal = MemoryJournal()
+    summary = ModelResponse(Message("assistant", "Dust in ten rooms."), usage=Usage(700, 70))
+    agent = walker(*rooms(11), summary, "Dusty.", journal=journal, tokens=2_000, summary=True)
+    result = agent.run_sync("Look everywhere.")
+    assert result.usage == Usage(12 + 700, 12 + 70)
+    (record,) = [entry.record for entry in run(journal.entries(result.run_id)) if isinstance(entry.record, Compacted)]
+    assert record.response == summary
+    assert isinstance(agent.provider, ScriptedProvider)
+    assert "Dust in ten rooms." in agent.provider.requests[-1].messages[0].text
 
 
 # ── the real engine ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -137,6 +137,10 @@ class Compacted:
     instead: tuple[Message, ...]
     response: ModelResponse | None = None  # the turn that wrote the summary, for its usage
     kind: Literal["compacted"] = "compacted"
+
+    def sent(self, messages: Sequence[Message]) -> list[Message]:
+        """What the model is sent of a conversation that has gone on since."""
+        return [*self.instead, *messages[self.count :]]
 
 
 @dataclass(frozen=True, slots=True)
