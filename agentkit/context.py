@@ -27,7 +27,7 @@ from agentkit.journal.records import (
     RunStarted,
     StepEnded,
 )
-from agentkit.journal.replay import active_seconds, conversation
+from agentkit.journal.replay import active_seconds, conversation, last_compacted
 from agentkit.limits import Limits, StopReason
 from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolErrorKind, ToolResult
 from agentkit.output import OutputType
@@ -191,6 +191,9 @@ class Run(Generic[OutputT_co]):
     async def _begin(self, started: RunStarted) -> None:
         if started.continues:
             self._extend(await conversation(self.journal, started.continues, started.at_step))
+            record = await last_compacted(self.journal, started.continues) if self.setup.context else None
+            if record is not None and record.count <= len(self._messages):  # it goes on like the run before it
+                self._compacted = record
         self._extend(started.messages)
         self._task = len(self._messages) - 1
         if self.setup.context is not None:

@@ -403,6 +403,35 @@ def test_a_run_that_is_resumed_sends_what_it_would_have_sent() -> None:
     assert [*sent(first)[:-1], *sent(second)] == sent(whole)
 
 
+@pytest.mark.parametrize("summary", [False, True])
+def test_a_session_goes_on_as_the_run_before_it_left_off(summary: bool) -> None:
+    """What it sends begins as what was sent last, and nothing is summed up again."""
+    journal = MemoryJournal()
+    said = ["Dust in ten rooms."] if summary else []
+    first = walker(*rooms(11), *said, "Dusty.", journal=journal, tokens=2_000, summary=summary)
+    first.run_sync("Look everywhere.", session="house")
+    second, third = (walker("Yes.", journal=journal, tokens=2_000, summary=summary) for _ in range(2))
+    second.run_sync("All of it?", session="house")
+    third.run_sync("Really?", session="house")
+    before: Sequence[Message] = []
+    for agent in (first, second, third):
+        assert isinstance(agent.provider, ScriptedProvider)
+        request = agent.provider.requests[-1]
+        assert request.messages[: len(before)] == before
+        before = request.messages
+    assert len(before) < 24
+    assert ("Dust in ten rooms." in before[0].text) is summary
+
+
+def test_a_session_that_is_forked_before_it_was_compacted_has_all_of_it() -> None:
+    journal = MemoryJournal()
+    first = walker(*rooms(11), "Dusty.", journal=journal, tokens=2_000).run_sync("Look everywhere.")
+    agent = walker("Yes.", journal=journal, tokens=2_000)
+    agent.run_sync("All of it?", continues=first.run_id, at_step=2)
+    assert isinstance(agent.provider, ScriptedProvider)
+    assert list(agent.provider.requests[0].messages) == [*first.messages[:5], Message("user", "All of it?")]
+
+
 def test_a_refused_request_is_sent_again_in_a_shorter_form() -> None:
     too_long = ContextOverflowError("too long", tokens=0, limit=0)
     agent = walker(*rooms(10), too_long, too_long, "Dusty.")

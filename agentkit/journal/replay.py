@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from agentkit.errors import RunBusyError, UnfinishedRunError
 from agentkit.journal.base import Entry, Journal
-from agentkit.journal.records import ModelAnswered, RunResumed, RunStarted, StepEnded
+from agentkit.journal.records import Compacted, ModelAnswered, RunResumed, RunStarted, StepEnded
 from agentkit.messages import Message
 
-__all__ = ["active_seconds", "conversation", "last_run"]
+__all__ = ["active_seconds", "conversation", "last_compacted", "last_run"]
 
 
 async def conversation(journal: Journal, run_id: str, at_step: int | None = None) -> list[Message]:
@@ -29,6 +29,22 @@ async def conversation(journal: Journal, run_id: str, at_step: int | None = None
         parts.append(messages)
         run_id, at_step = started.continues, started.at_step
     return [message for part in reversed(parts) for message in part]
+
+
+async def last_compacted(journal: Journal, run_id: str) -> Compacted | None:
+    """What is sent of a run's conversation in place of its beginning, as it or one that it continues left it.
+
+    Raises:
+        RunNotFoundError: it, or one that it continues, is not there.
+    """
+    while run_id:
+        started, *records = (entry.record for entry in await journal.entries(run_id))
+        assert isinstance(started, RunStarted)
+        compacted = [record for record in records if isinstance(record, Compacted)]
+        if compacted:
+            return compacted[-1]
+        run_id = started.continues
+    return None
 
 
 async def last_run(journal: Journal, session: str) -> str:
