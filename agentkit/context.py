@@ -336,7 +336,9 @@ class Run(Generic[OutputT_co]):
             await self._prepare()
         if self._window is not None:
             await self._compact(self._window.compact(self._messages))
-        request = self._build(self._compacted.sent(self._messages))
+        return await self._before_model(self._build(self._compacted.sent(self._messages)))
+
+    async def _before_model(self, request: ModelRequest) -> ModelRequest:
         for hooks in self.setup.hooks:
             request = await self.bounded(hooks.before_model(self.context(), request))
         return request
@@ -372,7 +374,7 @@ class Run(Generic[OutputT_co]):
         if setup.context is None:
             self._window = None
         else:
-            self._window = Window(setup.context, setup.provider, self._build, self._task)
+            self._window = Window(setup.context, setup.provider, self._build, self._task, self._before_model)
             self._window.apply(self._compacted)
 
     def partial_output(self, event: ModelEvent) -> PartialOutput | None:

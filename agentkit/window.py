@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -79,15 +79,22 @@ class Window:
         provider: the run's.
         build: makes the request that sends some messages: puts the system message and examples in front.
         task: the place of the user message that began the run.
+        before_model: what every request passes before it is sent: the run's hooks. For the summary's.
     """
 
     def __init__(
-        self, budget: ContextBudget, provider: Provider, build: Callable[[Sequence[Message]], ModelRequest], task: int
+        self,
+        budget: ContextBudget,
+        provider: Provider,
+        build: Callable[[Sequence[Message]], ModelRequest],
+        task: int,
+        before_model: Callable[[ModelRequest], Awaitable[ModelRequest]],
     ) -> None:
         self._budget = budget
         self._provider = provider
         self._build = build
         self._task = task
+        self._before_model = before_model
         self._meter = TokenMeter(provider)
         self._limit = budget.tokens
         self._is_known = budget.tokens is not None  # what the limit is, if there is one
@@ -185,7 +192,7 @@ class Window:
         )
         turn = ResponseBuilder()
         try:
-            async with aclosing(self._provider.stream(asked)) as events:
+            async with aclosing(self._provider.stream(await self._before_model(asked))) as events:
                 async for event in events:
                     turn.add(event)
             return turn.response()
