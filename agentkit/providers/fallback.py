@@ -91,6 +91,7 @@ class FallbackProvider(Provider):
 
         Raises:
             FallbackError: none did; it holds the error of each.
+            ContextOverflowError: the prompt is too long for every one of them: the first one's word.
             ProviderError: a model failed in a way in which the next is not asked, or in the middle of its answer.
         """
         errors: list[ProviderError] = []
@@ -113,6 +114,8 @@ class FallbackProvider(Provider):
             else:
                 breaker.succeeded()
                 return
+        if all(isinstance(error, ContextOverflowError) for error in errors):
+            raise errors[0]
         failed = zip(self._models, errors, strict=True)
         each = "; ".join(f"{provider.name}: {error}" for (provider, _), error in failed)
         raise FallbackError(f"No model could answer. {each}", errors) from errors[-1]

@@ -253,6 +253,13 @@ def test_output_is_asked_for_in_a_way_that_every_model_understands(
     assert asyncio.run(models.output_mode(has_tools=True)) == common
 
 
+def test_a_prompt_that_is_too_long_for_all_is_too_long() -> None:
+    errors = [ContextOverflowError("long", tokens=9, limit=size) for size in (8, 4)]
+    with pytest.raises(ContextOverflowError) as caught:
+        asyncio.run(FallbackProvider(*map(Model, errors)).complete("hi"))
+    assert caught.value is errors[0]
+
+
 @pytest.mark.parametrize(
     ("known", "count", "size"),
     [

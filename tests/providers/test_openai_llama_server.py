@@ -89,7 +89,7 @@ def test_the_token_limit_is_noticed(provider: OpenAIProvider | OpenAIResponsesPr
 
 
 def test_the_server_says_what_it_can_do(base_url: str) -> None:
-    assert asyncio.run(OpenAIProvider("smollm2", base_url).profile()) == replace(LLAMA_CPP, sees=False)
+    assert asyncio.run(OpenAIProvider("smollm2", base_url).profile()) == replace(LLAMA_CPP, sees=False, context=2048)
 
 
 def test_an_image_is_refused_before_it_is_sent(provider: OpenAIProvider | OpenAIResponsesProvider) -> None:
