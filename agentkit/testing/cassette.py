@@ -12,7 +12,7 @@ from difflib import unified_diff
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from agentkit import errors
 from agentkit.errors import ProviderError
@@ -248,13 +248,20 @@ def _dump_request(request: ModelRequest) -> JsonObject:
     """What is said and asked for, without what was left to its default."""
     settings = {name: value for name, value in asdict(request.settings).items() if value not in (None, ())}
     fields: JsonObject = {
-        "messages": json.loads(dump_messages(request.messages)),
+        "messages": [_as_shown(message) for message in json.loads(dump_messages(request.messages))],
         "tools": [tool.openai_schema for tool in request.tools],
         "tool_choice": request.tool_choice if request.tools else None,
         "settings": settings,
         "output_schema": request.output_schema,
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _as_shown(message: dict[str, Any]) -> JsonObject:
+    """A message without what the model is not shown: whether it is trusted."""
+    for part in message["content"]:
+        part.pop("untrusted", None)
+    return message
 
 
 def _load_event(dumped: JsonObject) -> ModelEvent:
