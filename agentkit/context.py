@@ -54,7 +54,17 @@ _UNUSED: Final = frozenset[ToolErrorKind | None]({"unknown_tool", "invalid_argum
 """Errors of calls that came to nothing: such a turn was no progress."""
 
 _LIMITS: Final = frozenset[StopReason | None](
-    {"steps", "deadline", "corrections", "repeats", "tool_calls", "input_tokens", "output_tokens", "cost"}
+    {
+        "steps",
+        "deadline",
+        "corrections",
+        "repeats",
+        "tool_calls",
+        "input_tokens",
+        "output_tokens",
+        "cost",
+        "output_size",
+    }
 )
 """A run that these ended goes on, if it is resumed with other limits."""
 
@@ -154,6 +164,7 @@ class Run(Generic[OutputT_co]):
         self._stale = 0  # turns in a row that only repeated what was done before
         self._made: set[int] = set()  # calls with their results, as hashes
         self._problems: list[Problem] = []
+        self._vetoed: Problem | None = None  # what a hook ended the run for
         self._text = ""
 
     # The record
@@ -264,7 +275,9 @@ class Run(Generic[OutputT_co]):
                     self._tool_choice = "auto"  # `required` and a tool's name hold until the first result, or a no
                 if self._is_replaying:
                     self.budget.spend(usage)
-            case StepEnded(messages, stop_reason):
+            case StepEnded(messages, stop_reason, problems, usage):
+                self._problems += problems
+                self.budget.spend(usage)
                 self._end_step(messages)
                 self.stop_reason = stop_reason
             case Compacted(response=response):
@@ -279,7 +292,8 @@ class Run(Generic[OutputT_co]):
                 self._messages = self._messages[: len(self._messages) - self._broken_off]
                 self.steps -= self._broken_off
                 self._broken_off = 0
-            case RunEnded(stop_reason, pending):
+            case RunEnded(stop_reason, pending, problem):
+                self._problems += [problem] if problem else []
                 self._is_ended = stop_reason != "paused"
                 self.stop_reason = stop_reason
                 self.asked = {call.key: call for call in pending}
@@ -316,7 +330,7 @@ class Run(Generic[OutputT_co]):
         """Put on record why the run ended, or what it waits for."""
         assert self.stop_reason is not None
         if not self._is_ended:
-            await self.record(RunEnded(self.stop_reason, tuple(self.waiting.values())))
+            await self.record(RunEnded(self.stop_reason, tuple(self.waiting.values()), self._vetoed))
 
     def close(self) -> None:
         """Give the run back, so that it can be resumed: from its last record, if it is not at its end."""
@@ -386,8 +400,8 @@ class Run(Generic[OutputT_co]):
         for hooks in self.setup.hooks:
             try:
                 response = await self.bounded(hooks.after_model(self.context(), response))
-            except StopRun:
-                self.budget.spend(response.usage)
+            except StopRun as stopped:
+                self._record_later(StepEnded((), _reason(stopped), usage=response.usage))
                 raise
         if self._window is not None:
             self._window.answered(self._messages, response.usage)
@@ -403,11 +417,12 @@ class Run(Generic[OutputT_co]):
 
     def stop(self, stopped: StopRun, partial: Message) -> None:
         """A hook ended the run, or the deadline did. ``partial`` is what the model had said of its turn."""
-        self.stop_reason = "deadline" if isinstance(stopped, OutOfTime) else "guardrail"
-        if self.turn is None:
-            self.break_off(partial, self.stop_reason)
-        if self.stop_reason == "guardrail":
-            self._problems.append(Problem("guardrail", str(stopped) or "a hook ended the run"))
+        reason = _reason(stopped)
+        if self.turn is None and self.stop_reason is None:
+            self.break_off(partial, reason)
+        self.stop_reason = reason
+        if reason == "guardrail":
+            self._vetoed = Problem("guardrail", str(stopped) or "a hook ended the run")
 
     # The calls
 
@@ -480,17 +495,17 @@ class Run(Generic[OutputT_co]):
         response = self.turn.response
         verdict = await self._answer.judge(response, self._tool_choice, self.context, self.deadline)
         self._answers = verdict.answers
-        self._problems += verdict.problems
         results = self._results(self.turn, verdict.results)
-        refusals = [] if verdict.results else verdict.problems
-        problems = [*response.problems, *self._missing_call(response), *refusals]
+        missing = self._missing_call(response)
+        told = [] if verdict.results else verdict.problems  # else the result of the answer's call says it
+        problems = [*response.problems, *missing, *told]
         messages = [Message("tool", results)] if results else []
         if problems:
             messages.append(Message("user", "\n".join(problem.message for problem in problems)))
         stop_reason = self._decide(response, results, problems)
         if self.setup.hooks:
             messages = await self._shown_to_hooks(messages)
-        self._record_later(StepEnded(tuple(messages), stop_reason))
+        self._record_later(StepEnded(tuple(messages), stop_reason, (*missing, *verdict.problems)))
 
     def _results(self, turn: Turn, of_answer: Sequence[tuple[ToolCall, ToolResult]]) -> list[ToolResult]:
         """All results of a turn in the order of its calls; one that only repeats an earlier one says so."""
@@ -523,9 +538,7 @@ class Run(Generic[OutputT_co]):
         if response.finish_reason not in ("stop", "tool_calls"):
             return []
         which = f"the tool {self._tool_choice!r}" if self._tool_choice in self.setup.tools else "one of the tools"
-        missing = Problem("missing_call", f"Call {which} first, then answer.", raw=response.text)
-        self._problems.append(missing)
-        return [missing]
+        return [Problem("missing_call", f"Call {which} first, then answer.", raw=response.text)]
 
     def _decide(
         self, response: ModelResponse, results: Sequence[ToolResult], problems: Sequence[Problem]
@@ -581,6 +594,10 @@ class Run(Generic[OutputT_co]):
             list(self._problems),
             list(self.waiting.values()),
         )
+
+
+def _reason(stopped: StopRun) -> StopReason:
+    return "deadline" if isinstance(stopped, OutOfTime) else "guardrail"
 
 
 def _as_made(call: ToolCall, result: ToolResult) -> int:

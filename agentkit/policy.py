@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from agentkit._globs import find, names, permits, restrains
 from agentkit._threads import Threads
-from agentkit.errors import ConfigError
+from agentkit.errors import ConfigError, ResumeError
 from agentkit.messages import JsonObject
 from agentkit.tool import AnyTool, Effect
 
@@ -256,7 +256,13 @@ def canonical(arguments: JsonObject) -> JsonObject:
 
 def as_decisions(given: Decisions) -> dict[str, Decision]:
     """The same, each as a `Decision`."""
-    return {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}
+    decisions = {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}
+    for key, decision in decisions.items():
+        try:
+            canonical(decision.arguments or {})
+        except (TypeError, ValueError) as error:
+            raise ResumeError(f"The decision on {key!r} has arguments that are not JSON: {error}") from error
+    return decisions
 
 
 def _verdict(action: Action, by: Sequence[str], reason: str, arguments: JsonObject) -> Verdict:

@@ -147,7 +147,15 @@ async def test_a_guardrail_ends_the_run(place: str, asked: int, ran: int) -> Non
     assert result.usage.total_tokens == 2 * asked
     calls = [call.id for message in result.messages for call in message.calls]
     assert calls == [made.call_id for message in result.messages for made in message.results]
-    assert (await agent.resume(result.run_id)).stop_reason == "guardrail"
+    assert await agent.resume(result.run_id) == result
+
+
+async def test_what_a_guardrail_refuses_is_nowhere() -> None:
+    agent = Agent(ScriptedProvider(["the secret"]), hooks=[Refuses("after_model")], journal=MemoryJournal())
+    result = await agent.run("What is it?")
+    assert result.output == ""
+    assert [message.text for message in result.messages] == ["What is it?"]
+    assert "secret" not in str(await agent.journal.entries(result.run_id))
 
 
 async def test_a_call_is_answered_without_being_run() -> None:

@@ -25,6 +25,11 @@ from agentkit.testing import ScriptedProvider, Step
 ASK = Policy([Rule("send", "ask")])
 
 
+def at_most_two(numbers: list[int]) -> None:
+    if len(numbers) > 2:
+        raise ValueError("two at most")
+
+
 class Post:
     """A service with a side effect."""
 
@@ -154,7 +159,7 @@ class TestPaused:
         assert post.sent == ["Ada"]
         assert len(asked) == 2
         audit = [e.record for e in await journal.entries(result.run_id) if isinstance(e.record, CallDecided)]
-        assert [(line.action, line.by) for line in audit] == [("allow", "the handler"), ("deny", "the handler")]
+        assert {(line.action, line.by) for line in audit} == {("allow", "the handler"), ("deny", "the handler")}
 
 
 class TestInterrupted:
@@ -321,8 +326,10 @@ class TestFailed:
             await agent.resume(result.run_id)
 
     async def test_an_ended_run_only_says_so(self) -> None:
-        agent = Agent(ScriptedProvider(["Hello."]), journal=MemoryJournal())
+        model = ScriptedProvider(["Hello.", "[1, 2, 3]", "[1, 2]"])
+        agent = Agent(model, output=list[int], validators=[at_most_two], journal=MemoryJournal())
         result = await agent.run("Hi.")
+        assert [problem.kind for problem in result.problems] == ["invalid_output"] * 2
         assert await agent.resume(result.run_id) == result
 
     async def test_ids(self) -> None:

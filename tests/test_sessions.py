@@ -94,6 +94,24 @@ class TestSession:
         assert said(agent, 1) == ["b"]
 
 
+class TestForgetting:
+    async def test_the_oldest_session_is_forgotten_as_a_whole(self) -> None:
+        journal = MemoryJournal(runs=3)
+        agent = talker(*"abcde", journal=journal)
+        for session in ["one", "one", "two"]:
+            await agent.run("x", session=session)
+        await agent.run("x", session="three")
+        assert {info.session for info in await journal.runs()} == {"two", "three"}
+        await agent.run("y", session="one")
+        assert said(agent, 4) == ["y"]
+
+    async def test_a_session_is_not_forgotten_for_its_own_next_run(self) -> None:
+        agent = talker(*"abcde", journal=MemoryJournal(runs=3))
+        for _ in range(5):
+            result = await agent.run("x")
+        assert len(result.messages) == 10
+
+
 class TestFork:
     async def test_at_any_step(self) -> None:
         journal = MemoryJournal()

@@ -29,7 +29,7 @@ class MemoryJournal(Journal):
     """Keeps records in memory: a run that failed, paused or was cancelled can be resumed while the process lives.
 
     Args:
-        runs: how many are kept; beyond that the oldest that nobody runs is forgotten.
+        runs: how many are kept; beyond that the oldest that nobody runs is forgotten, or the oldest session.
         keep_ended: False forgets a run that has ended, unless it is part of a session. An agent that is given no
             journal has one of these.
     """
@@ -105,10 +105,18 @@ class MemoryJournal(Journal):
         return self._keep_ended or end is None or end.stop_reason == "paused" or bool(kept.started.session)
 
     def _forget_oldest(self) -> None:
-        if len(self._runs) > self._limit:
-            oldest = next((run_id for run_id, kept in self._runs.items() if not kept.is_leased), None)
-            if oldest is not None:
-                del self._runs[oldest]
+        """The run that was released longest ago; of a session all runs, since each builds on those before it."""
+        if len(self._runs) <= self._limit:
+            return
+        newest = self._runs[next(reversed(self._runs))].started.session
+        busy = {kept.started.session for kept in self._runs.values() if kept.is_leased} | {newest}
+        for run_id, kept in self._runs.items():
+            session = kept.started.session
+            if not kept.is_leased and (not session or session not in busy):
+                forgotten = [i for i, other in self._runs.items() if session and other.started.session == session]
+                for old in forgotten or [run_id]:
+                    del self._runs[old]
+                return
 
 
 def _info(run_id: str, kept: _Kept) -> RunInfo:

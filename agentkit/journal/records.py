@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agentkit.limits import StopReason
-from agentkit.messages import JSON_CONFIG, JsonObject, Message, ModelResponse, ToolResult, Usage
+from agentkit.messages import JSON_CONFIG, JsonObject, Message, ModelResponse, Problem, ToolResult, Usage
 from agentkit.policy import Action, Decision, PendingCall
 
 if TYPE_CHECKING:
@@ -122,10 +122,16 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """What stands behind the model's turn now: results, corrections; and whether the run goes on."""
+    """What stands behind the model's turn now: results, corrections; and whether the run goes on.
+
+    ``problems`` are those that the turn itself does not hold: an answer that was refused, a call that was not made.
+    ``usage`` is that of a turn that a hook refused, which is not on record.
+    """
 
     messages: tuple[Message, ...]
     stop_reason: StopReason | None
+    problems: tuple[Problem, ...] = ()
+    usage: Usage = field(default_factory=Usage)
     kind: Literal["step_ended"] = "step_ended"
 
 
@@ -153,10 +159,11 @@ class RunResumed:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run came to its end, or waits for decisions on ``pending`` calls."""
+    """The run came to its end, or waits for decisions on ``pending`` calls. ``problem`` is what a hook ended it for."""
 
     stop_reason: StopReason
     pending: tuple[PendingCall, ...] = ()
+    problem: Problem | None = None
     kind: Literal["run_ended"] = "run_ended"
 
 
