@@ -68,7 +68,7 @@ async def _judged(run: Run[object], checked: ValidatedCall, key: str) -> Admissi
     """The policies say: each sees the arguments that the one before it left, and the strictest word holds."""
     call = checked.call
     verdicts: list[Verdict] = []
-    for policy in run.policies:
+    for policy in run.all_policies():
         arguments = verdicts[-1].arguments if verdicts else call.arguments
         verdicts.append(policy.decide(checked.tool, arguments, run.taint))
     verdict = min(verdicts, key=lambda verdict: _STRICTNESS.index(verdict.action))
@@ -108,7 +108,7 @@ async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admi
 
 async def _decision(run: Run[object], pending: PendingCall) -> Decision | None:
     """What the first handler says: the agent's own, or that of a run above."""
-    for policy in run.policies:
+    for policy in run.all_policies():
         if policy.on_ask is not None:
             try:
                 async with asyncio.timeout_at(run.deadline) as scope:
@@ -137,7 +137,7 @@ async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -
         if result.error is None:
             return Admission(result)
         why += f" (`reconcile` did not find out: {result.content})"
-    if all(policy.unknown == "tell" for policy in run.policies):
+    if all(policy.unknown == "tell" for policy in run.all_policies()):
         return Admission(_unknown(call))
     tool = checked.tool
     pending = PendingCall(started.key, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)

@@ -1,4 +1,4 @@
-"""What is put on record of a run: its state is what its records make of it, in order (`agentkit.context.Run`)."""
+"""What is put on record of a run: its state is what its records make of it, in order (`agentkit.state.RunState`)."""
 
 from __future__ import annotations
 
