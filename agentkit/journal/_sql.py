@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from agentkit.errors import JournalCorruptError, JournalError
+from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError
 from agentkit.journal._owner import new_owner
 from agentkit.journal._tables import Heading, Line, SavedLine, Tables
 from agentkit.journal._worker import Worker
@@ -70,6 +70,8 @@ class SQLJournal(Journal):
     async def entries(self, run_id: str) -> list[Entry]:
         """See `Journal.entries`."""
         lines = await asyncio.wrap_future(self._submit(lambda tables: tables.lines(run_id), writes=False))
+        if len(lines) != lines[0].records:
+            raise self._damaged(run_id, f"has {len(lines)} of its {lines[0].records} records")
         return [self._entry(run_id, seq, line) for seq, line in enumerate(lines, 1)]
 
     async def runs(self, *, session: str | None = None, limit: int = 100) -> list[RunInfo]:
@@ -111,15 +113,21 @@ class SQLJournal(Journal):
         return self._serving[process]
 
     def _entry(self, run_id: str, seq: int, line: SavedLine) -> Entry:
+        if line.at is None or line.body is None or not line.is_whole(run_id, seq):
+            raise self._damaged(run_id, f"has a record, number {seq}, that is not as it was written")
         try:
-            if line.seq != seq or line.at is None or line.body is None:
-                raise ValueError("it is missing")
             return Entry(seq, line.at, load_record(line.body))
         except ValueError as error:
-            raise JournalCorruptError(
-                f"Record {seq} of {line.last} of run {run_id!r} in {self._where} cannot be read ({error}): take a copy "
-                "of the database from before it was damaged; other runs are not touched by this"
+            raise JournalUnavailableError(
+                f"Record {seq} of run {run_id!r} in {self._where} was written by another version of agentkit, which "
+                f"this one cannot read ({error}): upgrade agentkit"
             ) from error
+
+    def _damaged(self, run_id: str, how: str) -> JournalCorruptError:
+        return JournalCorruptError(
+            f"Run {run_id!r} in {self._where} {how}: the database was damaged. End what uses it and put a backup in "
+            "its place, or go on without this run"
+        )
 
 
 def _line(record: Record) -> Line:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
+from zlib import crc32
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
 from agentkit.journal._owner import in_words, is_dead
@@ -45,6 +46,7 @@ SCHEMA: Final = (
         kind TEXT NOT NULL,
         fence BIGINT NOT NULL,
         body TEXT NOT NULL,
+        checksum BIGINT NOT NULL,
         PRIMARY KEY (run_id, seq)
     )
     """,
@@ -72,12 +74,17 @@ class Line(NamedTuple):
 
 
 class SavedLine(NamedTuple):
-    """A record as it is read, if the database is whole. A place that nobody wrote is None, as is all behind it."""
+    """A record as it is read, with the number of records that the run must have. All is None where one is missing."""
 
-    last: int
+    records: int
     seq: int | None
     at: float | None
     body: str | None
+    checksum: int | None
+
+    def is_whole(self, run_id: str, seq: int) -> bool:
+        """Whether it is just as it was written at this place."""
+        return self.at is not None and self.checksum == _checksum(run_id, seq, self.at, self.body or "")
 
 
 @dataclass(slots=True)
@@ -185,7 +192,7 @@ class Tables(Ledger):
     def lines(self, run_id: str) -> list[SavedLine]:
         """A run's records, in order."""
         rows = self._rows(
-            "SELECT runs.records, seq, at, body FROM runs LEFT JOIN records ON records.run_id = runs.run_id "
+            "SELECT runs.records, seq, at, body, checksum FROM runs LEFT JOIN records ON records.run_id = runs.run_id "
             "WHERE runs.run_id = ? ORDER BY seq",
             run_id,
         )
@@ -258,8 +265,8 @@ class Tables(Ledger):
     def _write(self, run_id: str, fence: int, seq: int, lines: Sequence[Line]) -> None:
         for place, line in enumerate(lines, seq):
             self._change(
-                "INSERT INTO records (run_id, seq, at, kind, fence, body) VALUES (?, ?, ?, ?, ?, ?)",
-                *(run_id, place, line.at, line.kind, fence, line.body),
+                "INSERT INTO records (run_id, seq, at, kind, fence, body, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *(run_id, place, line.at, line.kind, fence, line.body, _checksum(run_id, place, line.at, line.body)),
             )
 
     def _is_on_record(self, lease: Lease, lines: Sequence[Line]) -> bool:
@@ -273,3 +280,7 @@ class Tables(Ledger):
 
 def _not_found(run_id: str) -> RunNotFoundError:
     return RunNotFoundError(f"No run has the id {run_id!r}: `agentkit runs` lists them")
+
+
+def _checksum(run_id: str, seq: int, at: float, body: str) -> int:
+    return crc32(f"{run_id} {seq} {at!r} {body}".encode())

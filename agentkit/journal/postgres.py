@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["PostgresJournal"]
 
 _PATIENCE: Final = 5.0  # seconds in which a server may come back
-_CONNECTION: Final = {  # bounds on a server that is silent, in seconds and (the last) milliseconds
+_CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in seconds and (the last) milliseconds
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -114,14 +114,14 @@ class _PostgresTables(Tables):
         pause = 0.1
         while self._connection is None:
             try:
-                self._connection = psycopg.connect(self._conninfo, autocommit=True)
+                self._connection = psycopg.connect(self._conninfo, **_CONNECTION, autocommit=True)
             except psycopg.OperationalError:  # a server that is being restarted refuses for a while
                 if time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
                 pause *= 2
-        settings = {**_SESSION, "search_path": f'"{self._schema}"'}
-        for name, value in settings.items():
+        schema = self._schema.replace('"', '""')
+        for name, value in {**_SESSION, "search_path": f'"{schema}"'}.items():
             self._rows("SELECT set_config(?, ?, false)", name, value)
         if not self._is_journal():
             self._create_tables()

@@ -150,8 +150,8 @@ class _SQLiteTables(Tables):
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest of the bits is detail
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
             return JournalCorruptError(
-                f"{self._path} is damaged, or is no journal ({error}): put a copy from before in its place, or move it "
-                "away to begin a new one"
+                f"{self._path} is damaged, or is no journal ({error}): end what uses it and put a backup in its place, "
+                "or move it away, with the files beside it, to begin a new one"
             )
         return self._unavailable(f"{error}: {_WAYS_OUT.get(code, 'see docs/journal.md')}")
 
