@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -74,7 +74,7 @@ class Line(NamedTuple):
 
 
 class SavedLine(NamedTuple):
-    """A record as it is read, with the number of records that the run must have. All is None where one is missing."""
+    """A record as it is read, and how many the run must have. Where there are none, all but that is None."""
 
     records: int
     seq: int | None
@@ -90,6 +90,7 @@ class SavedLine(NamedTuple):
 @dataclass(slots=True)
 class _OwnedLease(Lease):
     owner: str  # fences begin anew when a run is deleted and begun again; owners are never the same
+    keeper: Tables = field(repr=False, compare=False)  # a fork has another one
 
 
 class _Holder(NamedTuple):
@@ -148,21 +149,21 @@ class Tables(Ledger):
             self._write(run_id, 1, 1, [line])
         elif self._holder(run_id).owner != owner:  # else it is us: the connection was lost just when that was committed
             raise RunExistsError(f"There is a run {run_id!r} already: take another id, or none, to be given one")
-        return self._hold(_OwnedLease(run_id, 1, 1, owner))
+        return self._hold(_OwnedLease(run_id, 1, 1, owner, self))
 
     def acquire(self, run_id: str, owner: str) -> Lease:
         """Take a run's lease for ``owner``."""
         while True:
             holder = self._holder(run_id)
             if holder.owner == owner:  # the connection was lost just when that was committed
-                return self._hold(_OwnedLease(run_id, holder.fence, holder.records, owner))
+                return self._hold(_OwnedLease(run_id, holder.fence, holder.records, owner, self))
             now = self._now()
             self._refuse_if_busy(run_id, holder, now)
             if self._change(
                 "UPDATE runs SET fence = ?, owner = ?, lease_until = ? WHERE run_id = ? AND fence = ? AND owner = ?",
                 *(holder.fence + 1, owner, now + self._ttl, run_id, holder.fence, holder.owner),
             ):
-                return self._hold(_OwnedLease(run_id, holder.fence + 1, holder.records, owner))
+                return self._hold(_OwnedLease(run_id, holder.fence + 1, holder.records, owner, self))
 
     def append(self, lease: Lease, lines: Sequence[Line], stop_reason: StopReason | None) -> None:
         """Put records behind the last one that the lease knows of."""
@@ -184,10 +185,10 @@ class Tables(Ledger):
         lease.seq += len(lines)
 
     def release(self, lease: Lease) -> None:
-        """Give a lease back, if it is still held. If this fails, the lease expires."""
-        if (held := self._find(lease)) is not None:
-            del self._held[held.owner]
-            self._set_expiry(held, 0.0)
+        """Give a lease back. If this fails, it expires."""
+        if isinstance(lease, _OwnedLease) and lease.keeper is self:
+            self._held.pop(lease.owner, None)
+            self._set_expiry(lease, 0.0)
 
     def lines(self, run_id: str) -> list[SavedLine]:
         """A run's records, in order."""

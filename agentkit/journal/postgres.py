@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresJournal"]
 
-_PATIENCE: Final = 5.0  # seconds in which a server may come back
 _CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in seconds and (the last) milliseconds
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -27,9 +26,9 @@ _CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in 
 }
 _SESSION: Final = {
     "synchronous_commit": "on",
-    "lock_timeout": "5s",
     "statement_timeout": "60s",
-    "idle_in_transaction_session_timeout": "10s",  # a process that was stopped in the middle must not stop others
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "5s",  # less: what a dead connection left locked is waited for
 }
 
 
@@ -40,6 +39,8 @@ class PostgresJournal(SQLJournal):
         conninfo: as libpq reads it: ``postgresql://user@host/database``, or ``host=… dbname=…``. What it leaves out is
             taken from the environment (``PGHOST``, ``PGPASSWORD``, …).
         schema: the schema that holds the tables. It is made if it is not there.
+        patience: seconds to wait for a server that cannot be reached: it may be about to come back; 10. Then:
+            `JournalUnavailableError`.
         lease_ttl: seconds after which a process that gives no sign of life is taken for dead, by the server's clock;
             30. One that died on this machine is found out at once.
 
@@ -47,7 +48,9 @@ class PostgresJournal(SQLJournal):
         MissingExtraError: psycopg is not installed.
     """
 
-    def __init__(self, conninfo: str, *, schema: str = "agentkit", lease_ttl: float = 30.0) -> None:
+    def __init__(
+        self, conninfo: str, *, schema: str = "agentkit", patience: float = 10.0, lease_ttl: float = 30.0
+    ) -> None:
         try:
             import psycopg  # noqa: F401
         except ImportError as error:
@@ -55,10 +58,11 @@ class PostgresJournal(SQLJournal):
         super().__init__()
         self._conninfo = conninfo
         self._schema = schema
+        self._patience = patience
         self._lease_ttl = lease_ttl
 
     def _tables(self) -> Tables:
-        return _PostgresTables(self._conninfo, self._schema, self._lease_ttl, self._where)
+        return _PostgresTables(self._conninfo, self._schema, self._patience, self._lease_ttl, self._where)
 
     @property
     def _where(self) -> str:
@@ -66,10 +70,11 @@ class PostgresJournal(SQLJournal):
 
 
 class _PostgresTables(Tables):
-    def __init__(self, conninfo: str, schema: str, lease_ttl: float, where: str) -> None:
+    def __init__(self, conninfo: str, schema: str, patience: float, lease_ttl: float, where: str) -> None:
         super().__init__(lease_ttl=lease_ttl)
         self._conninfo = conninfo
         self._schema = schema
+        self._patience = patience
         self._where = where
         self._connection: psycopg.Connection | None = None
 
@@ -110,7 +115,7 @@ class _PostgresTables(Tables):
     def _connect(self) -> None:
         import psycopg
 
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         pause = 0.1
         while self._connection is None:
             try:
@@ -119,7 +124,7 @@ class _PostgresTables(Tables):
                 if time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
-                pause *= 2
+                pause = min(2 * pause, 1.0)
         schema = self._schema.replace('"', '""')
         for name, value in {**_SESSION, "search_path": f'"{schema}"'}.items():
             self._rows("SELECT set_config(?, ?, false)", name, value)

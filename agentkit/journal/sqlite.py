@@ -142,18 +142,20 @@ class _SQLiteTables(Tables):
             return type(error)(*error.args)
         if isinstance(error, OSError):
             return self._unavailable(f"{error.strerror or error}: check the path and its permissions")
-        if isinstance(error, sqlite3.Error):
-            return self._translate(error)
-        return error
-
-    def _translate(self, error: sqlite3.Error) -> JournalError:
+        if isinstance(error, UnicodeDecodeError | TypeError):  # values such as no whole database has
+            return self._corrupt(error)
+        if not isinstance(error, sqlite3.Error):
+            return error
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest of the bits is detail
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
-            return JournalCorruptError(
-                f"{self._path} is damaged, or is no journal ({error}): end what uses it and put a backup in its place, "
-                "or move it away, with the files beside it, to begin a new one"
-            )
+            return self._corrupt(error)
         return self._unavailable(f"{error}: {_WAYS_OUT.get(code, 'see docs/journal.md')}")
+
+    def _corrupt(self, error: Exception) -> JournalCorruptError:
+        return JournalCorruptError(
+            f"{self._path} is damaged, or is no journal ({error}): end what uses it and put a backup in its place, "
+            "or move it away, with the files beside it, to begin a new one"
+        )
 
     def _unavailable(self, why: str) -> JournalUnavailableError:
         return JournalUnavailableError(f"The journal {self._path} cannot be used: {why}. What was on record still is")
