@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import threading
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -176,7 +177,9 @@ def test_a_fork_has_its_own_connection_and_none_of_the_leases(place: Place) -> N
         other = await journal.begin("s", started())
         await journal.append(other, answer("child"))
 
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later advise against it
+        child = os.fork()
     if child == 0:
         code = 1
         try:
