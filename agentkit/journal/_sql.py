@@ -10,20 +10,19 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError
 from agentkit.journal._owner import new_owner
 from agentkit.journal._tables import Heading, Line, SavedLine, Tables
 from agentkit.journal._worker import Worker
 from agentkit.journal.base import Entry, Journal, Lease, RunInfo
+from agentkit.journal.memory import prompt_of
 from agentkit.journal.records import Record, RunEnded, RunStarted, dump_record, load_record
 
 __all__ = ["SQLJournal"]
 
 T = TypeVar("T")
-
-_PROMPT: Final = 200  # characters of it that a list of runs shows
 
 
 class SQLJournal(Journal):
@@ -45,7 +44,8 @@ class SQLJournal(Journal):
     async def begin(self, run_id: str, started: RunStarted) -> Lease:
         """See `Journal.begin`."""
         owner, line = new_owner(), _line(started)
-        heading = Heading(started.agent, started.model, started.session, started.parent, _prompt(started))
+        prompt = prompt_of(started).replace("\0", "")  # PostgreSQL has no NUL in texts
+        heading = Heading(started.agent, started.model, started.session, started.parent, prompt)
         return await self._take(lambda tables: tables.insert(run_id, owner, heading, line))
 
     async def acquire(self, run_id: str) -> Lease:
@@ -132,8 +132,3 @@ class SQLJournal(Journal):
 
 def _line(record: Record) -> Line:
     return Line(time.time(), record.kind, dump_record(record).decode())
-
-
-def _prompt(started: RunStarted) -> str:
-    asked = [message.text for message in started.messages if message.role == "user"]
-    return asked[-1][:_PROMPT].replace("\0", "") if asked else ""  # PostgreSQL has no NUL in texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import count
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
 from agentkit.journal.base import Entry, Journal, Lease, RunInfo
@@ -37,13 +38,14 @@ class MemoryJournal(Journal):
     def __init__(self, *, runs: int = 1000, keep_ended: bool = True) -> None:
         self._limit = runs
         self._keep_ended = keep_ended
+        self._fences = count(1)  # of all runs: a deleted one's leases are not those of the next of its name
         self._runs: dict[str, _Kept] = {}  # the one that was released last comes last
 
     async def begin(self, run_id: str, started: RunStarted) -> Lease:
         """See `Journal.begin`."""
         if run_id in self._runs:
             raise RunExistsError(f"There is a run {run_id!r} already: resume it, or give another run_id")
-        kept = self._runs[run_id] = _Kept(started, [Entry(1, time.time(), started)], 1, True)
+        kept = self._runs[run_id] = _Kept(started, [Entry(1, time.time(), started)], next(self._fences), True)
         return Lease(run_id, kept.fence, 1)
 
     async def acquire(self, run_id: str) -> Lease:
@@ -51,7 +53,7 @@ class MemoryJournal(Journal):
         kept = self._kept(run_id)
         if kept.is_leased:
             raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
-        kept.fence += 1
+        kept.fence = next(self._fences)
         kept.is_leased = True
         return Lease(run_id, kept.fence, len(kept.entries))
 
