@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError
 from agentkit.journal._owner import new_owner
-from agentkit.journal._tables import Heading, Line, SavedLine, Tables
+from agentkit.journal._schema import Heading, Line, SavedLine
+from agentkit.journal._tables import Tables
 from agentkit.journal._worker import Worker
 from agentkit.journal.base import Entry, Journal, Lease, RunInfo
 from agentkit.journal.memory import prompt_of

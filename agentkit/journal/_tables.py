@@ -1,90 +1,19 @@
-"""A journal's two tables, and what is done to them: the same in every SQL database."""
+"""What is done to a journal's tables: the same in every SQL database."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
-from zlib import crc32
+from typing import Any, NamedTuple
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
 from agentkit.journal._owner import in_words, is_dead
-from agentkit.journal._worker import Ledger
+from agentkit.journal._schema import Heading, Line, SavedLine, Value, checksum
 from agentkit.journal.base import Lease, RunInfo
 from agentkit.limits import StopReason
 
-__all__ = ["SCHEMA", "VERSION", "Heading", "Line", "SavedLine", "Tables", "Value"]
-
-Value: TypeAlias = str | int | float | None
-
-VERSION: Final = 1
-
-SCHEMA: Final = (
-    """
-    CREATE TABLE runs (
-        run_id TEXT PRIMARY KEY,
-        agent TEXT NOT NULL,
-        model TEXT NOT NULL,
-        session TEXT NOT NULL,
-        parent TEXT NOT NULL,
-        prompt TEXT NOT NULL,
-        started DOUBLE PRECISION NOT NULL,
-        updated DOUBLE PRECISION NOT NULL,
-        records BIGINT NOT NULL,
-        stop_reason TEXT,
-        fence BIGINT NOT NULL,
-        owner TEXT NOT NULL,
-        lease_until DOUBLE PRECISION NOT NULL
-    )
-    """,
-    """
-    CREATE TABLE records (
-        run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
-        seq BIGINT NOT NULL,
-        at DOUBLE PRECISION NOT NULL,
-        kind TEXT NOT NULL,
-        fence BIGINT NOT NULL,
-        body TEXT NOT NULL,
-        checksum BIGINT NOT NULL,
-        PRIMARY KEY (run_id, seq)
-    )
-    """,
-    "CREATE INDEX runs_by_start ON runs (started)",
-    "CREATE INDEX runs_by_session ON runs (session, started)",
-)
-
-
-class Heading(NamedTuple):
-    """What a list of runs says of one, as far as its first record tells."""
-
-    agent: str
-    model: str
-    session: str
-    parent: str
-    prompt: str
-
-
-class Line(NamedTuple):
-    """A record as it is written: when it was made, in seconds since 1970, and its JSON."""
-
-    at: float
-    kind: str
-    body: str
-
-
-class SavedLine(NamedTuple):
-    """A record as it is read, and how many the run must have. Where there are none, all but that is None."""
-
-    records: int
-    seq: int | None
-    at: float | None
-    body: str | None
-    checksum: int | None
-
-    def is_whole(self, run_id: str, seq: int) -> bool:
-        """Whether it is just as it was written at this place."""
-        return self.at is not None and self.checksum == _checksum(run_id, seq, self.at, self.body or "")
+__all__ = ["Tables"]
 
 
 @dataclass(slots=True)
@@ -103,13 +32,22 @@ class _Holder(NamedTuple):
         return self.lease_until > now and not is_dead(self.owner)
 
 
-class Tables(Ledger):
-    """What a `Journal` does, each within a transaction. A dialect adds how to talk to its database."""
+class Tables(ABC):
+    """What a `Journal` does, within a transaction, and the leases that it holds. A dialect adds how to talk to its
+    database. One thread at a time may use it."""
 
     def __init__(self, *, lease_ttl: float) -> None:
         self._ttl = lease_ttl
         self._held: dict[str, _OwnedLease] = {}  # by owner
         self._undo: list[Callable[[], object]] = []
+
+    @abstractmethod
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction; connect first, if need be."""
+
+    @abstractmethod
+    def translate(self, error: Exception) -> Exception:
+        """What to raise for an error of the database: a new object each time, since each run keeps its own."""
 
     @abstractmethod
     def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
@@ -130,10 +68,12 @@ class Tables(Ledger):
     def _disconnect(self) -> None: ...
 
     def commit(self) -> None:
+        """End the transaction. What was written in it is durable now."""
         self._commit()
         self._undo.clear()
 
     def abandon(self) -> None:
+        """Undo the transaction, if there is one, and disconnect. Raises nothing."""
         while self._undo:
             self._undo.pop()()
         self._disconnect()
@@ -148,7 +88,7 @@ class Tables(Ledger):
         if is_new:
             self._write(run_id, 1, 1, [line])
         elif self._holder(run_id).owner != owner:  # else it is us: the connection was lost just when that was committed
-            raise RunExistsError(f"There is a run {run_id!r} already: take another id, or none, to be given one")
+            raise RunExistsError(f"There is a run {run_id!r} already: resume it, or give another run_id")
         return self._hold(_OwnedLease(run_id, 1, 1, owner, self))
 
     def acquire(self, run_id: str, owner: str) -> Lease:
@@ -222,15 +162,18 @@ class Tables(Ledger):
 
     @property
     def renew_every(self) -> float | None:
+        """How often to `renew`, in seconds; None while no lease is held."""
         return self._ttl / 3 if self._held else None
 
     def renew(self) -> None:
+        """Make the leases that are held last longer."""
         until = self._now() + self._ttl
         for lease in list(self._held.values()):
             if not self._set_expiry(lease, until):
                 del self._held[lease.owner]
 
     def release_all(self) -> None:
+        """Give all leases back."""
         for lease in self._held.values():
             self._set_expiry(lease, 0.0)
         self._held.clear()
@@ -267,7 +210,7 @@ class Tables(Ledger):
         for place, line in enumerate(lines, seq):
             self._change(
                 "INSERT INTO records (run_id, seq, at, kind, fence, body, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *(run_id, place, line.at, line.kind, fence, line.body, _checksum(run_id, place, line.at, line.body)),
+                *(run_id, place, line.at, line.kind, fence, line.body, checksum(run_id, place, line.at, line.body)),
             )
 
     def _is_on_record(self, lease: Lease, lines: Sequence[Line]) -> bool:
@@ -281,7 +224,3 @@ class Tables(Ledger):
 
 def _not_found(run_id: str) -> RunNotFoundError:
     return RunNotFoundError(f"No run has the id {run_id!r}: `agentkit runs` lists them")
-
-
-def _checksum(run_id: str, seq: int, at: float, body: str) -> int:
-    return crc32(f"{run_id} {seq} {at!r} {body}".encode())

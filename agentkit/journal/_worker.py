@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,46 +15,14 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 from agentkit.errors import JournalError, JournalUnavailableError
+from agentkit.journal._tables import Tables
 
-__all__ = ["Ledger", "Worker"]
+__all__ = ["Worker"]
 
 T = TypeVar("T")
 
 _BATCH: Final = 1000  # jobs in one transaction
 _PATIENCE: Final = 10.0  # seconds that the end of the interpreter waits for what is still to be written
-
-
-class Ledger(ABC):
-    """What a worker works on. Only its thread touches it, or one that has made sure that the thread does not."""
-
-    @abstractmethod
-    def begin(self, *, writes: bool) -> None:
-        """Begin a transaction; connect first, if need be."""
-
-    @abstractmethod
-    def commit(self) -> None:
-        """End the transaction. What was written in it is durable now."""
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """Undo the transaction, if there is one, and disconnect. Raises nothing."""
-
-    @abstractmethod
-    def translate(self, error: Exception) -> Exception:
-        """What to raise for an error of the store: a new object each time, since each run keeps its own."""
-
-    @property
-    @abstractmethod
-    def renew_every(self) -> float | None:
-        """How often the leases want `renew`, in seconds; None while there are none."""
-
-    @abstractmethod
-    def renew(self) -> None:
-        """Make the leases last longer, in a transaction."""
-
-    @abstractmethod
-    def release_all(self) -> None:
-        """Give up the leases, in a transaction."""
 
 
 @dataclass(slots=True)
@@ -75,12 +42,12 @@ class _Job:
 
 
 class Worker:
-    """Runs jobs on a ledger, each in a transaction that it may share with others. A job that refuses (`JournalError`)
+    """Runs jobs on the tables, each in a transaction that it may share with others. A job that refuses (`JournalError`)
     does not touch the others; if one fails in any other way, the transaction is undone and each is run again alone."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, tables: Tables) -> None:
         self._process = os.getpid()
-        self._ledger = ledger
+        self._tables = tables
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = threading.RLock()  # garbage collection may call `stop` in the middle of anything
         self._is_closed = False
@@ -121,7 +88,7 @@ class Worker:
     def pause(self) -> None:
         """Disconnect, and do nothing until `go_on`: no connection may be open in a process that forks."""
         self._busy.acquire()
-        self._ledger.abandon()
+        self._tables.abandon()
 
     def go_on(self) -> None:
         """End a pause."""
@@ -135,19 +102,19 @@ class Worker:
                 self._do([job for job in jobs if job.future.set_running_or_notify_cancel()])
             del jobs  # what they hold is not to be kept until the next
         with self._busy:
-            self._do([_Job(self._ledger.release_all, writes=True)])
-            self._ledger.abandon()
+            self._do([_Job(self._tables.release_all, writes=True)])
+            self._tables.abandon()
         self._ended.set_result(None)
 
     def _next(self) -> tuple[list[_Job], bool]:
         """The jobs that wait, none if only the time for the next renewal has come; and whether they are the last."""
         jobs: list[_Job] = []
         now = time.monotonic()
-        every = self._ledger.renew_every
+        every = self._tables.renew_every
         if every is None or self._renewed + every <= now:
             self._renewed = now
             if every is not None:
-                jobs.append(_Job(self._ledger.renew, writes=True))
+                jobs.append(_Job(self._tables.renew, writes=True))
         timeout = None if every is None else self._renewed + every - now
         try:
             while len(jobs) < _BATCH:
@@ -163,16 +130,16 @@ class Worker:
         if not jobs:
             return
         try:
-            self._ledger.begin(writes=any(job.writes for job in jobs))
+            self._tables.begin(writes=any(job.writes for job in jobs))
         except Exception as error:  # none of the jobs is to blame: they would fail the same way
             self._fail(jobs, error)
             return
         try:
             settle = [job.attempt() for job in jobs]
-            self._ledger.commit()
+            self._tables.commit()
         except Exception as error:
             if again:
-                self._ledger.abandon()
+                self._tables.abandon()
                 for job in jobs:
                     self._do([job], again=False)
             else:
@@ -182,9 +149,12 @@ class Worker:
             tell()
 
     def _fail(self, jobs: Sequence[_Job], error: Exception) -> None:
-        self._ledger.abandon()
+        self._tables.abandon()
         for job in jobs:
-            job.future.set_exception(self._ledger.translate(error))
+            raised = self._tables.translate(error)
+            if raised is not error:
+                raised.__cause__ = error
+            job.future.set_exception(raised)
 
 
 def _ended() -> Future[None]:

@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError, MissingExtraError
+from agentkit.journal._schema import SCHEMA, VERSION, Value
 from agentkit.journal._sql import SQLJournal
-from agentkit.journal._tables import SCHEMA, VERSION, Tables, Value
+from agentkit.journal._tables import Tables
 
 if TYPE_CHECKING:
     import psycopg

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError
+from agentkit.journal._schema import SCHEMA, VERSION, Value
 from agentkit.journal._sql import SQLJournal
-from agentkit.journal._tables import SCHEMA, VERSION, Tables, Value
+from agentkit.journal._tables import Tables
 
 __all__ = ["SQLiteJournal"]
 
