@@ -22,7 +22,7 @@ __all__ = ["Worker"]
 T = TypeVar("T")
 
 _BATCH: Final = 1000  # jobs in one transaction
-_PATIENCE: Final = 10.0  # seconds that the end of the interpreter waits for what is still to be written
+PATIENCE: Final = 10.0  # seconds that the end of the interpreter waits for what is still to be written
 
 
 @dataclass(slots=True)
@@ -192,7 +192,7 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _finish() -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     for ended in [worker.stop() for worker in list(_workers)]:
         with suppress(TimeoutError):
             ended.result(timeout=max(0.0, deadline - time.monotonic()))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresJournal"]
 
-_CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in seconds and (the last) milliseconds
+CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in seconds and (the last) milliseconds
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -25,7 +25,7 @@ _CONNECTION: Final[dict[str, Any]] = {  # bounds on a server that is silent, in 
     "tcp_user_timeout": 15_000,
     "application_name": "agentkit",
 }
-_SESSION: Final = {
+SESSION: Final = {
     "synchronous_commit": "on",
     "statement_timeout": "60s",
     "lock_timeout": "10s",
@@ -120,14 +120,14 @@ class _PostgresTables(Tables):
         pause = 0.1
         while self._connection is None:
             try:
-                self._connection = psycopg.connect(self._conninfo, **_CONNECTION, autocommit=True)
+                self._connection = psycopg.connect(self._conninfo, **CONNECTION, autocommit=True)
             except psycopg.OperationalError:  # a server that is being restarted refuses for a while
                 if time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
         schema = self._schema.replace('"', '""')
-        for name, value in {**_SESSION, "search_path": f'"{schema}"'}.items():
+        for name, value in {**SESSION, "search_path": f'"{schema}"'}.items():
             self._rows("SELECT set_config(?, ?, false)", name, value)
         if not self._is_journal():
             self._create_tables()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from agentkit.errors import JournalUnavailableError, MissingExtraError, RunNotFoundError
+from agentkit.errors import JournalUnavailableError, RunNotFoundError
 from agentkit.journal.postgres import PostgresJournal
 from tests.journal.place import answer, started
 from tests.postgres import Postgres
@@ -197,7 +198,11 @@ def test_what_leads_nowhere_is_named(conninfo: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_without_psycopg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MissingExtraError, match=r"agentkit-framework\[postgres\]"):
-        PostgresJournal("")
+def test_without_psycopg_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from agentkit.journal.postgres import PostgresJournal; PostgresJournal('')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "MissingExtraError: PostgresJournal needs the extra 'postgres'" in done.stderr
