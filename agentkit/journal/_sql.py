@@ -30,7 +30,10 @@ class SQLJournal(Journal):
     """One thread does its work; it begins with the first method that is called and ends with the object. Any thread and
     any event loop may call, several at the same time too. A process that forks has a thread in the fork as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_ttl: float) -> None:
+        if not lease_ttl > 0:
+            raise ValueError(f"lease_ttl is {lease_ttl!r}: it must be above 0 seconds")
+        self._lease_ttl = lease_ttl
         self._serving: dict[int, tuple[Worker, Tables]] = {}  # by process id: a fork has its own
 
     @abstractmethod

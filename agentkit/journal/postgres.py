@@ -47,6 +47,7 @@ class PostgresJournal(SQLJournal):
 
     Raises:
         MissingExtraError: psycopg is not installed.
+        ValueError: ``lease_ttl`` is not above 0.
     """
 
     def __init__(
@@ -56,11 +57,10 @@ class PostgresJournal(SQLJournal):
             import psycopg  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("PostgresJournal", "postgres") from error
-        super().__init__()
+        super().__init__(lease_ttl)
         self._conninfo = conninfo
         self._schema = schema
         self._patience = patience
-        self._lease_ttl = lease_ttl
 
     def _tables(self) -> Tables:
         return _PostgresTables(self._conninfo, self._schema, self._patience, self._lease_ttl, self._where)

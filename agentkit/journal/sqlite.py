@@ -29,13 +29,15 @@ class SQLiteJournal(SQLJournal):
         busy_timeout: seconds to wait for another process that writes; 5. Then: `JournalUnavailableError`.
         lease_ttl: seconds after which a process that gives no sign of life is taken for dead; 30. One that died on this
             machine is found out at once.
+
+    Raises:
+        ValueError: ``lease_ttl`` is not above 0.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0, lease_ttl: float = 30.0) -> None:
-        super().__init__()
+        super().__init__(lease_ttl)
         self._path = Path(path).absolute()
         self._busy_timeout = busy_timeout
-        self._lease_ttl = lease_ttl
 
     def _tables(self) -> Tables:
         return _SQLiteTables(self._path, self._busy_timeout, self._lease_ttl)

@@ -165,6 +165,12 @@ def test_a_holder_on_another_machine_is_waited_for(place: Place, monkeypatch: py
     asyncio.run(check())
 
 
+def test_a_lease_must_last(place: Place) -> None:
+    place.arguments["lease_ttl"] = 0
+    with pytest.raises(ValueError, match="lease_ttl"):
+        place.open()
+
+
 def test_a_fork_has_its_own_connection_and_none_of_the_leases(place: Place) -> None:
     journal = place.open()
     lease = asyncio.run(journal.begin("r", started()))
