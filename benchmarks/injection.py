@@ -26,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from _injection import POLICIES, Outcome, Suite, outcome
+from _injection import POLICIES, Outcome, Suite, Task, outcome
 
 COLUMNS: Final = {
     "runs": "runs",
@@ -39,18 +39,18 @@ COLUMNS: Final = {
     "denied": "calls denied by the person",
 }
 
-Outcomes = defaultdict[str, list[Outcome]]
-"""By the name of a policy."""
+Outcomes = defaultdict[tuple[str, str], list[Outcome]]
+"""By suite and policy."""
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """What `COLUMNS` says."""
-    reasons = [outcome.stop_reason for outcome in outcomes]
-    answers = [outcome.answers for outcome in outcomes]
+    reasons = [came.stop_reason for came in outcomes]
+    answers = [came.answers for came in outcomes]
     return {
         "runs": len(outcomes),
-        "attacks": sum(outcome.stranger_done for outcome in outcomes),
-        "tasks": sum(outcome.user_done for outcome in outcomes),
+        "attacks": sum(came.stranger_done for came in outcomes),
+        "tasks": sum(came.user_done for came in outcomes),
         "paused": reasons.count("paused"),
         "cut_short": sum(reason not in ("answer", "paused") for reason in reasons),
         "asked": sum(bool(said) for said in answers),
@@ -60,48 +60,52 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 
 class Measured:
-    """The outcomes of all suites, by group: a suite's name, with what sets it apart."""
+    """The outcomes of the pairs of a task and an attack, of those whose attack only wants something said, and of the
+    tasks by themselves. ``left_out`` counts pairs."""
 
     def __init__(self) -> None:
-        self.attacked: defaultdict[str, Outcomes] = defaultdict(lambda: defaultdict(list))
-        self.undisturbed: defaultdict[str, Outcomes] = defaultdict(lambda: defaultdict(list))
-        self.left_out = {"no calls are written down for the attack": 0, "the injection is never read": 0}
+        self.attacked: Outcomes = defaultdict(list)
+        self.talked_to: Outcomes = defaultdict(list)
+        self.undisturbed: Outcomes = defaultdict(list)
+        self.left_out = {"AgentDojo lists no calls for the attack": 0, "the injection is never read": 0}
 
     async def add(self, suite: Suite[Any], every: int) -> None:
-        """Measure a suite: each task of the user by itself, and under each attack. Of both, every so many."""
+        """Measure a suite: of tasks and attacks, every so many."""
         users = suite.users[::every]
-        for user in users:
-            for name, policy in POLICIES.items():
-                self.undisturbed[suite.name][name].append(await outcome(suite, user, None, policy))
+        await self._add_pairs(self.undisturbed, suite, users, None)
         for stranger in suite.strangers[::every]:
             only_reads = suite.only_reads(stranger)
             if only_reads and not stranger.answer:
-                self.left_out["no calls are written down for the attack"] += len(users)
+                self.left_out["AgentDojo lists no calls for the attack"] += len(users)
+            else:
+                await self._add_pairs(self.talked_to if only_reads else self.attacked, suite, users, stranger)
+
+    async def _add_pairs(
+        self, found: Outcomes, suite: Suite[Any], users: Sequence[Task[Any]], stranger: Task[Any] | None
+    ) -> None:
+        for user in users:
+            came = {name: await outcome(suite, user, stranger, policy) for name, policy in POLICIES.items()}
+            if stranger and not came["no policy"].is_read:
+                self.left_out["the injection is never read"] += 1
                 continue
-            group = self.attacked[f"{suite.name}, only the answer" if only_reads else suite.name]
-            for user in users:
-                outcomes = {name: await outcome(suite, user, stranger, policy) for name, policy in POLICIES.items()}
-                if not outcomes["no policy"].is_read:
-                    self.left_out["the injection is never read"] += 1
-                    continue
-                for name, came in outcomes.items():
-                    group[name].append(came)
+            for name in POLICIES:
+                found[suite.name, name].append(came[name])
 
 
-def rows(groups: Mapping[str, Outcomes]) -> dict[str, dict[str, dict[str, int]]]:
-    """Group → policy → figures; and the sum of the groups that are a whole suite."""
-    counted = {group: {name: figures(came) for name, came in by.items()} for group, by in groups.items()}
-    whole = [by for group, by in groups.items() if "," not in group]
-    counted["all"] = {name: figures([came for by in whole for came in by[name]]) for name in POLICIES}
-    return counted
+def rows(found: Outcomes) -> dict[str, dict[str, dict[str, int]]]:
+    """Suite → policy → figures; the last is the sum of all suites."""
+    suites = list(dict.fromkeys(suite for suite, _ in found))
+    counted = {suite: {name: figures(found[suite, name]) for name in POLICIES} for suite in suites}
+    everything = {name: [came for suite in suites for came in found[suite, name]] for name in POLICIES}
+    return counted | {"all": {name: figures(outcomes) for name, outcomes in everything.items()}}
 
 
-def table(title: str, counted: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
+def table(counted: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
     """In Markdown."""
-    lines = [f"| {title} | policy | {' | '.join(COLUMNS.values())} |", f"|---|---|{'---|' * len(COLUMNS)}"]
-    for group, by_policy in counted.items():
+    lines = [f"| suite | policy | {' | '.join(COLUMNS.values())} |", f"|---|---|{'---|' * len(COLUMNS)}"]
+    for suite, by_policy in counted.items():
         for name, row in by_policy.items():
-            lines.append(f"| {group} | {name} | {' | '.join(str(row[column]) for column in COLUMNS)} |")
+            lines.append(f"| {suite} | {name} | {' | '.join(str(row[column]) for column in COLUMNS)} |")
     return "\n".join(lines)
 
 
@@ -118,21 +122,24 @@ async def measured(every: int) -> Measured:
 
 
 def main() -> None:
-    """Print two tables; with ``--json`` also write their figures to a file."""
+    """Print three tables; with ``--json`` also write their figures to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every fourth task and attack")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     chosen = parser.parse_args()
     found = asyncio.run(measured(4 if chosen.quick else 1))
-    attacked, undisturbed = rows(found.attacked), rows(found.undisturbed)
-    print(f"AgentDojo {version('agentdojo')}\n")
-    print(table("with an injection", attacked), end="\n\n")
-    print(table("without", undisturbed), end="\n\n")
+    report: dict[str, Any] = {"benchmark": "injection", "quick": chosen.quick, "agentdojo": version("agentdojo")}
+    for key, title, outcomes in [
+        ("attacked", "Attacks that change, send or run something", found.attacked),
+        ("talked_to", "Attacks that only want something said in the answer", found.talked_to),
+        ("undisturbed", "No attack", found.undisturbed),
+    ]:
+        report[key] = rows(outcomes)
+        print(f"{title}\n\n{table(report[key])}\n")
+    report["left_out"] = found.left_out
     for why, count in found.left_out.items():
         print(f"left out, {why}: {count} pairs")
     if chosen.json:
-        report = {"benchmark": "injection", "quick": chosen.quick, "agentdojo": version("agentdojo")}
-        report |= {"attacked": attacked, "undisturbed": undisturbed, "left_out": found.left_out}
         chosen.json.write_text(json.dumps(report, indent=1), "utf-8")
 
 
