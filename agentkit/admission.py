@@ -11,7 +11,7 @@ from agentkit.calls import ValidatedCall, failure, run_call, validate
 from agentkit.errors import CallNotDone
 from agentkit.journal.records import CallDecided, CallStarted
 from agentkit.messages import JsonObject, ToolCall, ToolResult
-from agentkit.policy import Action, Decision, PendingCall, Verdict, canonical
+from agentkit.policy import Action, Decision, PendingCall, Policy, Verdict, canonical
 
 if TYPE_CHECKING:
     from agentkit.context import Run
@@ -40,7 +40,7 @@ async def admit(run: Run[object], place: int, call: ToolCall) -> Admission:
     key = run.key(place)
     if place in run.turn.started:
         return await _interrupted(run, run.turn.started[place], call)
-    if key in run.asked:  # as it was asked for, it is decided
+    if key in run.asked and call.name in run.setup.tools:  # as it was asked for, it is decided
         return await _asked(run, run.asked[key], call)
     checked = validate(call, run.setup.tools)
     if isinstance(checked, ToolResult):
@@ -107,17 +107,34 @@ async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admi
 
 
 async def _decision(run: Run[object], pending: PendingCall) -> Decision | None:
-    """What the first handler says: the agent's own, or that of a run above."""
-    for policy in run.all_policies():
-        if policy.on_ask is not None:
-            try:
-                async with asyncio.timeout_at(run.deadline) as scope:
-                    return await policy.ask(pending)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                return Decision(False, "nobody decided before the run's deadline")
-    return None
+    """What the handlers say: that of each policy that asks, or, where it has none, of one above. All must allow it."""
+    decision: Decision | None = None
+    heard: list[Policy] = []
+    policies = run.all_policies()
+    for place, policy in enumerate(policies):
+        verdict = policy.decide(run.setup.tools[pending.tool], pending.arguments, run.taint)
+        if verdict.action != "ask":
+            continue
+        answering = next((above for above in policies[place:] if above.on_ask is not None), None)
+        if answering is None:
+            return None
+        if answering not in heard:
+            heard.append(answering)
+            decision = await _answer(run, answering, pending)
+            if not decision.allow:
+                return decision
+    return decision
+
+
+async def _answer(run: Run[object], policy: Policy, pending: PendingCall) -> Decision:
+    late = Decision(False, "nobody decided before the run's deadline")
+    try:
+        async with asyncio.timeout_at(run.deadline) as scope:
+            return await policy.ask(pending) or late
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        return late
 
 
 async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -> Admission:

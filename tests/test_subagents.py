@@ -115,6 +115,24 @@ class TestAsTool:
         assert result.output == "All done."
         assert posted == []
 
+    async def test_its_handler_does_not_speak_for_its_caller(self) -> None:
+        inner = helper(ToolCall("post", {"text": "it"}), policy=Policy(on_ask=lambda _: True))
+        model = ScriptedProvider([ToolCall("helper", {"task": "Post."})])
+        result = await Agent(model, tools=[inner.as_tool()], policy=Policy([Rule("post", "ask")])).run("Go.")
+        assert (result.stop_reason, posted) == ("paused", [])
+
+    async def test_its_callers_handler_speaks_for_it(self) -> None:
+        inner = helper(ToolCall("post", {"text": "it"}), "Posted.", policy=Policy([Rule("post", "ask")]))
+        asked: list[str] = []
+        await asking(inner, "All done.", policy=Policy(on_ask=lambda call: asked.append(call.tool) or True)).run("Go.")  # type: ignore[func-returns-value]
+        assert (asked, posted) == (["post"], ["it"])
+
+    async def test_where_both_ask_both_must_allow(self) -> None:
+        ask = [Rule("post", "ask")]
+        inner = helper(ToolCall("post", {"text": "it"}), "No.", policy=Policy(ask, on_ask=lambda _: True))
+        await asking(inner, "All done.", policy=Policy(ask, on_ask=lambda _: False)).run("Go.")
+        assert posted == []
+
     async def test_what_waits_in_it_pauses_both_and_one_decision_lets_both_go_on(self) -> None:
         inner = helper(ToolCall("post", {"text": "it"}), "Posted.", policy=Policy([Rule("post", "ask")]))
         outer = asking(inner, "All done.")
