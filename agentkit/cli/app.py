@@ -1,7 +1,7 @@
 """The subcommands together, and what their errors look like.
 
-Exit codes: 0 done, 1 an error, 2 wrong usage, 3 a run that ended without an answer, 130 interrupted by Ctrl-C,
-141 nobody reads the output any more.
+Exit codes: 0 done, 1 an error, 2 wrong usage, 3 a run that ended without an answer, 4 a run that is paused until
+somebody decides on its calls, 130 interrupted by Ctrl-C, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import typer
 
 from agentkit.cli import screen
 from agentkit.cli.doctor import doctor
+from agentkit.cli.export import export
 from agentkit.cli.models import list_models, models, pull, rm
 from agentkit.cli.parse import parse
+from agentkit.cli.resume import resume
 from agentkit.cli.run import run
+from agentkit.cli.runs import remove, runs
 from agentkit.cli.tools import tools
+from agentkit.cli.trace import trace
 from agentkit.errors import AgentKitError
 
 __all__ = ["app"]
@@ -63,10 +67,11 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
         except AgentKitError as error:
             screen.show_error(str(error))
             raise typer.Exit(1) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if screen.ERR.is_terminal:
                 sys.stderr.write("\r")  # over the ^C that the terminal itself showed
-            screen.ERR.print("interrupted", style="dim")
+            how = f"; to go on: {interrupt}" if str(interrupt) else ""
+            screen.ERR.print(f"interrupted{how}", style="dim")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The interpreter flushes stdout once more when it ends: that must find somewhere to go.
@@ -81,6 +86,10 @@ _models.command("list")(_guarded(list_models))
 _models.command()(_guarded(pull))
 _models.command()(_guarded(rm))
 
-for _command in (run, tools, parse, doctor):
+_runs = typer.Typer(invoke_without_command=True, callback=_guarded(runs))
+_runs.command("rm")(_guarded(remove))
+
+for _command in (run, resume, trace, export, tools, parse, doctor):
     app.command()(_guarded(_command))
+app.add_typer(_runs, name="runs")
 app.add_typer(_models, name="models")

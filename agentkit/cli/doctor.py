@@ -163,7 +163,19 @@ def _configured(model: str) -> Check:
 def _self_test(model: str) -> Iterator[Check]:
     """An agent's run in a process of its own, as anyone would start it: a crash of the engine ends there."""
     begun = time.monotonic()
-    options = ["-m", model, "-t", "calculator", "--tool-choice", "required", "--temperature", "0", "--max-steps", "4"]
+    options = [
+        "-m",
+        model,
+        "-t",
+        "calculator",
+        "--tool-choice",
+        "required",
+        "--temperature",
+        "0",
+        "--max-steps",
+        "4",
+        "--no-journal",
+    ]
     run = python("-m", "agentkit", "run", _QUESTION, *options, "--json", timeout=SELF_TEST_TIMEOUT)
     seconds = time.monotonic() - begun
     try:

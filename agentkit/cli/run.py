@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
+import os
 import sys
-from contextlib import aclosing, suppress
-from dataclasses import asdict
+import uuid
 from typing import Annotated, Final
 
 import typer
 
-from agentkit.agent import Agent
-from agentkit.cli.screen import show_error
+from agentkit.cli.follow import follow
+from agentkit.cli.journal import open_journal
+from agentkit.cli.launch import Launch
+from agentkit.cli.options import AsJson, MaxCost, MaxOutputTokens, MaxSteps, Timeout, Yes, bounded
 from agentkit.cli.view import RunView
-from agentkit.errors import ProviderError
-from agentkit.events import RunFinished, RunResult
-from agentkit.limits import Limits, ModelSettings, StopReason
-from agentkit.messages import clean_text, dump_messages
+from agentkit.limits import Limits
+from agentkit.messages import clean_text
+from agentkit.providers import default_model
 
 __all__ = ["run"]
 
 LONGEST_PROMPT: Final = 10_000_000
 """Bytes that are read from stdin; no model takes as much."""
-
-CLOSE_TIMEOUT: Final = 5.0
-"""Seconds that a provider may take to release what it holds."""
-
-_DEFAULTS: Final = Limits()
-
-_INCOMPLETE: Final[dict[StopReason, str]] = {
-    "steps": "the step limit was reached before an answer: allow more with --max-steps",
-    "deadline": "the time ran out before an answer: allow more with --timeout",
-    "corrections": "the model wrote no usable call or answer several times in a row: try another --model",
-    "length": "the answer is cut off: the model reached its limit of tokens",
-    "content_filter": "the answer was withheld by the provider's content filter",
-    "refusal": "the model refused to answer",
-}
-
-
-def _above_zero(seconds: float) -> float:
-    if not seconds > 0:
-        raise typer.BadParameter(f"{seconds} is not above 0 seconds")
-    return seconds
 
 
 def run(
@@ -59,48 +38,39 @@ def run(
         str, typer.Option(metavar="CHOICE", help="auto, required, none, or the name of the tool to call first.")
     ] = "auto",
     instructions: Annotated[str, typer.Option(metavar="TEXT", help="The system message.", show_default=False)] = "",
-    max_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Most turns of the model.")] = _DEFAULTS.steps,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", callback=_above_zero, help="Most seconds for the run.")
-    ] = _DEFAULTS.deadline,
+    session: Annotated[
+        str, typer.Option(metavar="ID", help="The conversation to go on with, or to begin.", show_default=False)
+    ] = "",
+    max_steps: MaxSteps = None,
+    timeout: Timeout = None,
+    max_cost: MaxCost = None,
+    max_output_tokens: MaxOutputTokens = None,
     temperature: Annotated[
         float | None,
         typer.Option(metavar="T", min=0, help="0 takes the likeliest token each time; else the provider's default."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    yes: Yes = False,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep no record: it cannot be resumed.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Do one task; the answer goes to stdout, calls and their results to stderr."""
     task = _read(prompt)
-    agent = Agent(
-        model,
-        tools=tool or [],
-        instructions=instructions,
-        limits=Limits(steps=max_steps, deadline=timeout),
-        tool_choice=tool_choice,
-        settings=ModelSettings(temperature=temperature),
+    if session and no_journal:
+        raise typer.BadParameter(
+            "a conversation is kept in the journal: leave out --no-journal", param_hint="--session"
+        )
+    limits = bounded(Limits(), max_steps, timeout, max_cost, max_output_tokens)
+    launch = Launch(model or default_model(), tuple(tool or ()), temperature, limits, os.getcwd())  # noqa: PTH109
+    agent = launch.agent(instructions, None if no_journal else open_journal(), yes=yes)
+    run_id = uuid.uuid4().hex
+    follow(
+        agent,
+        run_id,
+        agent.stream(task, run_id=run_id, tool_choice=tool_choice, session=session, metadata=launch.metadata()),
+        RunView(has_tools=bool(agent.tools) and tool_choice != "none", answer=not as_json),
+        on_record=not no_journal,
+        as_json=as_json,
     )
-    view = RunView(has_tools=bool(agent.tools) and tool_choice != "none", answer=not as_json)
-    result = asyncio.run(_run(agent, task, view))
-    if as_json:
-        print(_as_json(result))
-    if result.stop_reason != "answer":
-        show_error(_INCOMPLETE[result.stop_reason])
-        raise typer.Exit(3)
-
-
-async def _run(agent: Agent, task: str, view: RunView) -> RunResult:
-    try:
-        async with aclosing(agent.stream(task)) as events:
-            async for event in events:
-                view.show(event)
-                if isinstance(event, RunFinished):
-                    return event.result
-    finally:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await agent.provider.close()
-        view.close()
-    raise ProviderError("the run ended without a result")  # a run's last event is always RunFinished
 
 
 def _read(prompt: str) -> str:
@@ -113,16 +83,3 @@ def _read(prompt: str) -> str:
     if not text.strip():
         raise typer.BadParameter("it is empty", param_hint="PROMPT")
     return clean_text(text)
-
-
-def _as_json(result: RunResult) -> str:
-    return json.dumps(
-        {
-            "output": result.output,
-            "stop_reason": result.stop_reason,
-            "steps": result.steps,
-            "usage": asdict(result.usage),
-            "problems": [asdict(problem) for problem in result.problems],
-            "messages": json.loads(dump_messages(result.messages)),
-        }
-    )

@@ -9,6 +9,7 @@ from typing import Final
 
 from rich.text import Text
 
+from agentkit.cli.journal import short
 from agentkit.cli.screen import ERR, clean, one_line
 from agentkit.events import (
     Event,
@@ -24,7 +25,7 @@ from agentkit.events import (
 )
 from agentkit.messages import ModelResponse, ToolCall, ToolResult
 
-__all__ = ["RunView"]
+__all__ = ["RunView", "excerpt", "written"]
 
 SHOWN_CHARACTERS: Final = 600
 SHOWN_LINES: Final = 8
@@ -47,6 +48,7 @@ class RunView:
         self._holds = not answer or (has_tools and not self._terminal)
         self._held: list[str] = []
         self._out_open = self._err_open = False  # whether a line was begun there and not ended
+        self._has_seen_turn = False
         self._spoken = False  # this turn has shown text
         self._several = False  # calls in this turn
         self._started: set[int] = set()  # identities of the calls that were shown
@@ -75,9 +77,10 @@ class RunView:
             case ToolFinished(call, result):
                 self._show_result(call, result)
             case RunFinished(result):
+                if result.stop_reason == "answer" and not self._has_seen_turn:  # it was on record already
+                    self._held.append(result.output)
                 self._release()
                 self.close()
-                self._note(self._summary(result), "dim")
             case _:
                 pass
 
@@ -88,7 +91,12 @@ class RunView:
             self._write("\n")
         self._end_err_line()
 
+    def summarise(self, result: RunResult) -> None:
+        """One line on what the run has used, over all."""
+        self._note(self._summary(result), "dim")
+
     def _end_turn(self, response: ModelResponse) -> None:
+        self._has_seen_turn = True
         self._spoken = False
         self._several = len(response.calls) > 1
         self._started.clear()
@@ -139,33 +147,37 @@ class RunView:
 
     def _show_call(self, call: ToolCall) -> None:
         self._started.add(id(call))
-        self._note(f"→ {_written(call)}", "cyan")
+        self._note(f"→ {written(call)}", "cyan")
 
     def _show_result(self, call: ToolCall, result: ToolResult) -> None:
         if id(call) not in self._started:  # refused before it ran
             self._show_call(call)
-        label = f"{_written(call, 60)}: " if self._several else ""
+        label = f"{written(call, 60)}: " if self._several else ""
         failed = f"error ({result.error}): " if result.error else ""
-        self._note(f"← {label}{failed}{_excerpt(result.content)}", "red" if result.error else "green")
+        self._note(f"← {label}{failed}{excerpt(result.content)}", "red" if result.error else "green")
 
     def _summary(self, result: RunResult) -> str:
         seconds = time.monotonic() - self._begun
         steps = "1 step" if result.steps == 1 else f"{result.steps} steps"
         usage = result.usage
         facts = [steps, f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens", f"{seconds:.1f} s"]
+        if usage.cost:
+            facts.append(f"${usage.cost:.4f}")
+        facts.append(f"run {short(result.run_id)}")
         if result.stop_reason != "answer":
             facts.append(f"stopped: {result.stop_reason}")
         return " · ".join(facts)
 
 
-def _written(call: ToolCall, limit: int = SHOWN_CHARACTERS) -> str:
+def written(call: ToolCall, limit: int = SHOWN_CHARACTERS) -> str:
+    """A call on one line."""
     arguments = ", ".join(
         f"{name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in call.arguments.items()
     )
     return one_line(f"{call.name}({arguments})", limit)
 
 
-def _excerpt(text: str) -> str:
+def excerpt(text: str) -> str:
     """The beginning of a result, its later lines indented under the first."""
     lines = text.strip().splitlines()
     shown = "\n  ".join(lines[:SHOWN_LINES])[:SHOWN_CHARACTERS]

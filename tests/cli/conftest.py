@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -28,11 +31,55 @@ SCRIPTED = """
 """
 
 
+class Terminal:
+    """A command at a pseudo-terminal of its own: what it shows, and what a person types."""
+
+    def __init__(self, process: subprocess.Popen[str], master: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._master = master
+        self._unread = 0
+
+    def until(self, text: str, timeout: float = 60) -> str:
+        """Wait until a text is shown; returns all that was shown since the last time."""
+        deadline = time.monotonic() + timeout
+        while text not in self.shown[self._unread :]:
+            assert self._read(deadline - time.monotonic()), f"{text!r} never came: {self.shown}"
+        begin, self._unread = self._unread, self.shown.index(text, self._unread) + len(text)
+        return self.shown[begin : self._unread]
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self, timeout: float = 60) -> tuple[int, str]:
+        """Wait until it ends; returns its exit code and all that was shown since the last time."""
+        deadline = time.monotonic() + timeout
+        while self._read(deadline - time.monotonic()):
+            pass
+        return self.process.wait(max(0, deadline - time.monotonic())), self.shown[self._unread :]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def _read(self, timeout: float) -> bool:
+        """Read what there is, or wait for more. False at the end."""
+        assert timeout > 0 and select.select([self._master], [], [], timeout)[0], f"nothing comes: {self.shown}"
+        try:
+            data = os.read(self._master, 10_000)
+        except OSError:  # EIO: the other side is closed
+            return False
+        self.shown += data.decode().replace("\r\n", "\n")
+        return bool(data)
+
+
 class Command:
     """Runs ``python -m agentkit`` in an environment with no configuration, no keys and an empty cache."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.terminals: list[Terminal] = []
         self.site = folder / "site"
         self.site.mkdir()
         self.env = {
@@ -82,7 +129,29 @@ class Command:
             env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, encoding="utf-8",
         )  # fmt: skip
 
+    def program(self, source: str, *arguments: str) -> None:
+        """Run a program of somebody's own."""
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(source), *arguments],
+            env=self.env, cwd=self.folder, timeout=100, check=True,
+        )  # fmt: skip
+
+    def at_terminal(self, *arguments: str) -> Terminal:
+        """Start it at a terminal."""
+        master, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentkit", *arguments],
+            env=self.env | {"TERM": "dumb", "COLUMNS": "100"}, cwd=self.folder,
+            stdin=terminal, stdout=terminal, stderr=terminal, encoding="utf-8",
+        )  # fmt: skip
+        os.close(terminal)
+        self.terminals.append(Terminal(process, master))
+        return self.terminals[-1]
+
 
 @pytest.fixture
-def agentkit(tmp_path: Path) -> Command:
-    return Command(tmp_path)
+def agentkit(tmp_path: Path) -> Iterator[Command]:
+    command = Command(tmp_path)
+    yield command
+    for terminal in command.terminals:
+        terminal.close()
