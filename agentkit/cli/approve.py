@@ -26,7 +26,7 @@ _ASK_RESULT: Final = "What came of it, for the model to read: "
 def show_pending(call: PendingCall) -> None:
     """The call with its arguments, whole, each line behind a margin that the arguments cannot break out of."""
     interrupted = "was interrupted" if call.is_interrupted else "waits for a decision"
-    ERR.print(Text.assemble((f"? {call.tool} ", "bold yellow"), interrupted, (f"  {call.key[:8]}", "dim")))
+    ERR.print(Text.assemble((f"? {_visible(call.tool)} ", "bold yellow"), interrupted, (f"  {call.key[:8]}", "dim")))
     for name, value in call.arguments.items():
         for line in _lines(name, value):
             for piece in chop_cells(line, max(20, ERR.width - len(_MARGIN))) or [""]:
@@ -43,7 +43,7 @@ class Person:
     @property
     def is_there(self) -> bool:
         """Whether anybody can be asked."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
     def decide(self, pending: Sequence[PendingCall]) -> dict[str, Decision]:
         """What they say of these calls, by key. Ctrl-D leaves the rest of them undecided."""
@@ -59,28 +59,30 @@ class Person:
         if call.tool in self._allowed:
             return Decision(True, "all calls of this tool were allowed in this run")
         show_pending(call)
-        answer = _choice(_ASK, "yna")
-        if answer == "a":
+        answer = _choice(_ASK, "yes", "no", "all")
+        if answer == "all":
             self._allowed.add(call.tool)
-        return None if answer is None else Decision(answer != "n")
+        return None if answer is None else Decision(answer != "no")
 
     def _repair(self, call: PendingCall) -> Decision | None:
         show_pending(call)
-        match _choice(_ASK_INTERRUPTED, "aks"):
-            case "a":
+        match _choice(_ASK_INTERRUPTED, "again", "knows", "say"):
+            case "again":
                 return Decision(True)
-            case "k":
+            case "knows":
                 return Decision(False)
-            case "s" if (said := _line(_ASK_RESULT)) is not None:
+            case "say" if (said := _line(_ASK_RESULT)) is not None:
                 return Decision(False, "somebody said what came of it", result=said)
             case _:
                 return None
 
 
-def _choice(question: str, letters: str) -> str | None:
+def _choice(question: str, *words: str) -> str | None:
+    """One of these words, of which the first letter is enough; anything else is asked again."""
     while (said := _line(question)) is not None:
-        if (letter := said[:1].lower()) and letter in letters:
-            return letter
+        for word in words:
+            if said.lower() in (word, word[0]):
+                return word
     return None
 
 
@@ -91,11 +93,13 @@ def _line(question: str) -> str | None:
 
         termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before the question is no answer to it
     ERR.print(Text(question, style="bold"), end="")
-    line = sys.stdin.buffer.readline()
-    if not line:
-        ERR.print()
-        return None
-    return line.decode(errors="replace").strip()
+    line = b""
+    try:
+        line = sys.stdin.buffer.readline()
+    finally:
+        if not line:  # Ctrl-D, or Ctrl-C
+            ERR.print()
+    return line.decode(errors="replace").strip() if line else None
 
 
 def _lines(name: str, value: JsonValue) -> Iterator[str]:

@@ -20,7 +20,7 @@ __all__ = ["export"]
 
 def export(
     run: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN...]", help="Their ids, or the beginnings of them.")
+        list[str] | None, typer.Argument(metavar="RUN...", help="Their ids, or the beginnings of them.")
     ] = None,
     session: Annotated[
         str | None, typer.Option(metavar="ID", help="This whole conversation.", show_default=False)

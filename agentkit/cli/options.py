@@ -37,7 +37,7 @@ MaxOutputTokens: TypeAlias = Annotated[
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Make every call that would be asked for, without asking.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 RunId: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="Its id, or the beginning of it.", show_default=False)
+    str | None, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.", show_default=False)
 ]
 
 

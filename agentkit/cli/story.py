@@ -124,7 +124,7 @@ class Story:
                 return "compacted", "\n".join([f"the model is sent this instead of the first {count} messages:", *told])
             case RunResumed(decisions):
                 said = [f"{'allow' if made.allow else 'deny'} {key[:8]}" for key, made in decisions.items()]
-                return "resumed", f"{datetime.fromtimestamp(at):%Y-%m-%d} {', '.join(said)}".rstrip()
+                return "resumed", ", ".join([f"{datetime.fromtimestamp(at):%Y-%m-%d}", *said])
             case RunEnded("paused", pending):
                 lines = [
                     f"{call.key[:8]} {self._call(ToolCall(call.tool, call.arguments))}\n{call.why}" for call in pending
@@ -134,12 +134,14 @@ class Story:
                 return "ended", stop_reason
 
     def _begun(self, started: RunStarted, at: float) -> Iterator[str]:
-        facts = [f"{datetime.fromtimestamp(at):%Y-%m-%d}", started.model]
-        names = [tool.name for tool in map(as_tool, started.tools)]
-        facts += [f"tools {', '.join(names)}"] if names else []
-        facts += [f"session {started.session}"] if started.session else []
-        facts += [f"after run {started.continues}"] if started.continues else []
-        yield one_line(" · ".join(facts))
+        yield f"{datetime.fromtimestamp(at):%Y-%m-%d} · {started.model}"
+        if started.tools:
+            yield f"tools: {', '.join(tool.name for tool in map(as_tool, started.tools))}"
+        if started.session:
+            yield f"session: {started.session}"
+        if started.continues:
+            steps = "" if started.at_step is None else f", its first {started.at_step} steps"
+            yield f"after run: {started.continues}{steps}"
         if started.instructions:
             yield f"system: {self._cut(started.instructions)}"
         yield from self._said(started.messages)

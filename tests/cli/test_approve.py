@@ -9,6 +9,12 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.cli.approve import show_pending
+from agentkit.cli.screen import ERR
+from agentkit.policy import PendingCall
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
@@ -65,9 +71,11 @@ def test_a_call_is_shown_and_made(mail: Command) -> None:
     assert sent(mail) == []
     assert re.search(r"\? send waits for a decision  [0-9a-f]{8}\n  │ body: Hello\n  │ to: ann\n", asked)
     assert "send sends something out, and the conversation holds what strangers may have written (inbox)" in asked
-    terminal.type("what?\n")
-    terminal.until(ASKED)
-    terminal.type("y\n")
+    for typed in ("", "what?", "yesterday", "agentkit runs"):
+        terminal.type(f"{typed}\n")
+        terminal.until(ASKED)
+    assert sent(mail) == []
+    terminal.type("Y\n")
     code, shown = terminal.end()
     assert (code, sent(mail)) == (0, ["ann"])
     assert "It said: sent to ann" in shown
@@ -205,3 +213,19 @@ def test_without_a_journal_nothing_can_wait(mail: Command) -> None:
     done = mail(*RUN, "--no-journal")
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1].startswith("error: there is nobody to decide and no journal to wait in")
+
+
+TEXTS = st.text(st.sampled_from("ab \n\t\r\x1b│?\u200b\u202e\u3000漢e\u0301\ud800⟨") | st.characters())
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_an_argument_holds_is_shown_behind_the_margin(name: str, text: str) -> None:
+    with ERR.capture() as shown:
+        show_pending(PendingCall("key", "run", "send", {name: text, "more": [text]}, "egress", "because"))
+    first, *lines, last, end = shown.get().split("\n")
+    assert (first, last, end) == ("? send waits for a decision  key", "  because", "")
+    assert all(line.startswith("  │ ") and line.isprintable() for line in lines)
+    said = "".join(
+        letter if letter.isprintable() else f"⟨U+{ord(letter):04X}⟩" for letter in text if letter not in "\n\t"
+    )
+    assert said.replace(" ", "") in "".join(line[4:] for line in lines).replace(" ", "")

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.main import get_command
+
+from agentkit.cli.app import app
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
@@ -23,7 +26,16 @@ def cells(text: str) -> list[str]:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert {"tools", "tools calculator", "models", "models list --available", "doctor", RUN} <= set(EXAMPLES)
+    assert {"tools", "tools calculator", "models", "models list --available", "doctor", "runs", RUN} <= set(EXAMPLES)
+
+
+def test_the_page_names_every_option() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        if name != "parse":  # it is in docs/parsing.md
+            assert f"## agentkit {name}\n" in page
+            assert not [option for option in options if f"`{option}" not in page and f"{option} " not in page]
 
 
 @pytest.mark.parametrize(
@@ -42,3 +54,5 @@ def test_the_run_on_the_real_model(agentkit: Command) -> None:
     assert done.stderr.splitlines()[:2] == [call, result] == ['→ calculator(expression="1234 * 5678")', "← 7006652"]
     assert "7006652" in done.stdout
     assert "7006652" in answer
+    told = [line[12:].split(" ")[0] for line in agentkit("trace").stdout.splitlines()[1:-1]]
+    assert [label for label in told if label] == ["begun", "model", "allow", "started", "finished", "model", "ended"]

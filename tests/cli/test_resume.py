@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.test_approve import plays
+from tests.postgres import BINARIES, postgres
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command, Terminal
@@ -230,3 +231,15 @@ def test_a_journal_that_cannot_be_used(agentkit: Command) -> None:
     assert done.stderr.splitlines()[-1] == "to do without a journal: agentkit run --no-journal"
     assert (agentkit.folder / "file").read_text() == "in the way"
     assert agentkit("run", "x", "-m", "scripted:m", "--no-journal").stdout == "Hello.\n"
+
+
+@pytest.mark.skipif(BINARIES is None, reason="needs Debian's PostgreSQL")
+def test_a_journal_in_postgresql(agentkit: Command) -> None:
+    agentkit.install_model('SCRIPTS = {"m": ["Hello."]}')
+    with postgres() as server:
+        agentkit.env["AGENTKIT_JOURNAL"] = f"postgresql://agentkit@/postgres?host={server.folder}"
+        agentkit("run", "x", "-m", "scripted:m")
+        assert state(agentkit) == "answer"
+    done = agentkit("runs")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: The journal in schema 'agentkit' of database 'postgres'")

@@ -84,7 +84,8 @@ def test_a_run_is_told(sums: Command) -> None:
     date = lines[1].split()[2]
     assert lines == [
         f"run {ids(sums)[0]}",
-        f"T  begun     {date} · scripted:test · tools add",
+        f"T  begun     {date} · scripted:test",
+        "                      tools: add",
         "                      user: 1 + 2?",
         "T  model     T, 1 + 1 tokens",
         "                      I add.",
