@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agentkit.agent import Agent
+from agentkit.cli.screen import ERR, one_line
 from agentkit.errors import ResumeError
 from agentkit.journal.base import Journal
 from agentkit.journal.records import RunStarted
@@ -85,19 +86,21 @@ class Launch:
             ) from error
 
     def enter_folder(self) -> None:
-        """Work where the run was begun.
+        """Work where the run was begun, and say so if that was elsewhere.
 
         Raises:
             ResumeError: the folder is gone, or is on another machine.
         """
         try:
-            if Path.cwd() != Path(self.folder):
-                os.chdir(self.folder)
+            is_elsewhere = not Path(self.folder).samefile(".")
+            os.chdir(self.folder)
         except OSError as error:
             raise ResumeError(
                 f"The run was begun in {self.folder}, where its tools and its model are looked for, and which cannot "
                 f"be entered ({error.strerror}). Resume it on the machine where it was begun, or make the folder"
             ) from error
+        if is_elsewhere:
+            ERR.print(f"in {one_line(self.folder)}", style="dim")
 
 
 def _allow(call: PendingCall) -> Decision:

@@ -10,7 +10,7 @@ import typer
 
 from agentkit.cli.journal import SEARCHED, find, short, with_journal
 from agentkit.cli.screen import ERR, OUT, one_line, print_table
-from agentkit.errors import JournalError
+from agentkit.errors import JournalError, RunNotFoundError
 from agentkit.journal.base import Journal, RunInfo
 
 __all__ = ["remove", "runs", "state"]
@@ -56,9 +56,11 @@ def _row(run: RunInfo) -> tuple[str, ...]:
 async def _chosen(journal: Journal, given: Sequence[str]) -> list[RunInfo]:
     everything = await journal.runs(limit=SEARCHED)
     wanted = {find(everything, one) for one in given}
-    for run_id in wanted:
-        await journal.entries(run_id)  # or the journal says that there is no such run
     chosen = [run for run in everything if run.run_id in wanted]
+    if unknown := wanted.difference(run.run_id for run in chosen):
+        raise RunNotFoundError(
+            f"No run has the id {unknown.pop()!r}, among the newest {SEARCHED:,}: see `agentkit runs`"
+        )
     for run in chosen:
         later = [other.run_id for other in everything if other.session == run.session and other.started > run.started]
         if run.session and not wanted.issuperset(later):
@@ -70,8 +72,8 @@ async def _chosen(journal: Journal, given: Sequence[str]) -> list[RunInfo]:
 
 
 async def _delete(journal: Journal, run_ids: Sequence[str]) -> None:
+    """The parents first: if it is interrupted, no run is left whose calls have lost what they did."""
     everything = await journal.runs(limit=SEARCHED)
     for run_id in run_ids:
-        for beneath in (run.run_id for run in everything if run.parent == run_id):
-            await _delete(journal, [beneath])
         await journal.delete(run_id)
+        await _delete(journal, [run.run_id for run in everything if run.parent == run_id])

@@ -116,6 +116,7 @@ def test_a_run_that_failed_goes_on_where_it_was(agentkit: Command) -> None:
     here, agentkit.folder = agentkit.folder, elsewhere
     done = agentkit(*how.split()[4:])
     assert done.stdout == f"Be brief. 0.25 ['count'] 1 in {here}\n"
+    assert done.stderr.startswith(f"in {here}\n")
     assert not (elsewhere / "count.txt").exists()
     again = agentkit("resume", run_id(agentkit))  # it has ended: its answer is on record
     assert (again.returncode, again.stdout) == (0, done.stdout)
