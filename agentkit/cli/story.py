@@ -25,6 +25,7 @@ from agentkit.journal.records import (
     StepEnded,
 )
 from agentkit.messages import Message, ModelResponse, ToolCall, Usage
+from agentkit.policy import Decision
 from agentkit.tool import as_tool
 
 __all__ = ["Story"]
@@ -123,7 +124,7 @@ class Story:
                 told = self._said(instead)
                 return "compacted", "\n".join([f"the model is sent this instead of the first {count} messages:", *told])
             case RunResumed(decisions):
-                said = [f"{'allow' if made.allow else 'deny'} {key[:8]}" for key, made in decisions.items()]
+                said = [f"{_decided(made)} {key[:8]}" for key, made in decisions.items()]
                 return "resumed", ", ".join([f"{datetime.fromtimestamp(at):%Y-%m-%d}", *said])
             case RunEnded("paused", pending):
                 lines = [
@@ -175,6 +176,12 @@ class Story:
     @property
     def _limit(self) -> int:
         return sys.maxsize if self._full else SHOWN_CHARACTERS
+
+
+def _decided(made: Decision) -> str:
+    if made.result is not None:
+        return f"the result {one_line(made.result, 60)!r} for"
+    return "allow" if made.allow else "deny"
 
 
 def _tokens(usage: Usage) -> str:

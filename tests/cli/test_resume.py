@@ -85,6 +85,7 @@ def test_somebody_says_what_came_of_an_interrupted_call(killed: Command) -> None
     code, shown = terminal.end()
     assert (code, counted(killed)) == (0, 1)
     assert "It said: It was written." in shown
+    assert "the result 'It was written.' for" in killed("trace").stdout
 
 
 def test_an_interrupted_call_is_made_again_only_by_a_decision(killed: Command) -> None:
