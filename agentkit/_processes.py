@@ -21,7 +21,7 @@ from typing import IO, Any, Final, cast
 from agentkit import _child
 from agentkit._threads import Threads
 from agentkit.errors import ToolDefinitionError, ToolProcessError
-from agentkit.tool import Tool
+from agentkit.tool import Tool, is_async
 
 __all__ = ["check_isolated", "run_isolated"]
 
@@ -36,7 +36,7 @@ def check_isolated(function: Callable[..., object], name: str) -> None:
         ToolDefinitionError: it is async, another process could not find it, or it would have to run the whole script
             again to find it.
     """
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if is_async(function):
         raise ToolDefinitionError(f"Tool {name!r}: isolated is for synchronous functions, and this one is async")
     path = getattr(function, "__qualname__", type(function).__qualname__)
     if "<" in path:  # <locals> or <lambda>

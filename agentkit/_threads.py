@@ -46,10 +46,11 @@ class Threads:
             settle: Callable[[], None]
             try:
                 settle = partial(future.set_result, context.run(work))
-            except (StopIteration, SystemExit, KeyboardInterrupt) as error:  # a future cannot carry these
-                settle = partial(future.set_exception, RuntimeError(f"{type(error).__name__}: {error}"))
             except BaseException as error:
-                settle = partial(future.set_exception, error)
+                # A future cannot carry a StopIteration, and what would end this thread must not end the caller.
+                can_pass = isinstance(error, Exception) and not isinstance(error, StopIteration)
+                raised = error if can_pass else RuntimeError(f"{type(error).__name__}: {error}")
+                settle = partial(future.set_exception, raised)
             with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
                 loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 

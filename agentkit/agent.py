@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict
 
 from agentkit._sync import run_sync
 from agentkit.context import Run
-from agentkit.errors import ProviderError
-from agentkit.events import Event, OutputT_co, RunFinished, RunResult
+from agentkit.events import Event, OutputT_co, RunResult
 from agentkit.examples import Examples, example_messages
 from agentkit.hooks import Hooks
 from agentkit.journal.base import Journal
@@ -19,7 +18,7 @@ from agentkit.journal.memory import MemoryJournal
 from agentkit.journal.records import RunStarted
 from agentkit.journal.replay import last_run
 from agentkit.limits import Limits, ModelSettings
-from agentkit.loop import run_loop
+from agentkit.loop import drained, run_loop
 from agentkit.messages import JsonObject, Message
 from agentkit.output import OutputType, Validator
 from agentkit.outputs import read_output
@@ -178,7 +177,7 @@ class Agent(Generic[OutputT_co]):
 
         The error's ``messages`` hold the transcript so far, and its ``run_id`` is what `resume` takes.
         """
-        return await _result(self.stream(prompt, **options))
+        return await drained(self.stream(prompt, **options))
 
     def run_sync(self, prompt: str | Message, **options: Unpack[RunOptions]) -> RunResult[OutputT_co]:
         """`run`, for code that is not async. Ctrl-C cancels the run and raises KeyboardInterrupt."""
@@ -216,7 +215,7 @@ class Agent(Generic[OutputT_co]):
             ResumeError: a decision is on no call that waits for one.
             AgentKitError: as `run`.
         """
-        return await _result(self.stream_resumed(run_id, decisions, deps=deps, limits=limits))
+        return await drained(self.stream_resumed(run_id, decisions, deps=deps, limits=limits))
 
     def resume_sync(
         self, run_id: str, decisions: Decisions | None = None, *, deps: object = None, limits: Limits | None = None
@@ -285,14 +284,6 @@ class Agent(Generic[OutputT_co]):
             deps=deps,
             decisions=decisions,
         )
-
-
-async def _result(events: AsyncGenerator[Event[OutputT_co], None]) -> RunResult[OutputT_co]:
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, RunFinished):
-                return event.result
-    raise ProviderError("the run ended without a result")  # the loop's last event is always RunFinished
 
 
 def _resolve_tools(given: Iterable[ToolSource]) -> Iterable[AnyTool]:

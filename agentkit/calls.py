@@ -17,8 +17,8 @@ from agentkit._threads import Threads
 from agentkit.errors import CallNotDone, InvalidArgumentsError, ToolDefinitionError, ToolError, nearest
 from agentkit.messages import JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
 from agentkit.policy import PendingCall
-from agentkit.tool import AnyTool, RunContext, takes_context
-from agentkit.tool_output import UnserializableError, cut, read_output
+from agentkit.tool import AnyTool, RunContext, is_async, takes_context
+from agentkit.tool_output import UnserializableError, as_output, cut
 
 if TYPE_CHECKING:
     from agentkit.context import Run
@@ -98,10 +98,10 @@ async def run_call(
     try:
         await asyncio.wait({work}, timeout=seconds)
         if not work.done():
-            can_end = _is_async(function) or _is_isolated(function, tool)
+            can_end = is_async(function) or _is_isolated(function, tool)
             note = "" if can_end else " It may still be running: a thread cannot be stopped."
             return failure(call, "timeout", f"{call.name!r} did not finish within {seconds:.3g} seconds.{note}"), ""
-        output = read_output(work.result(), call.name)
+        output = as_output(work.result(), call.name)
     except (CallNotDone, CallsPending):
         raise
     except asyncio.CancelledError:
@@ -140,7 +140,7 @@ async def _call(
         return await run_isolated(_bind(function, checked.arguments, context), checked.call.name, threads)
     bound = _bind(function, checked.arguments, context)
     try:
-        returned = bound() if _is_async(function) else await threads.submit(bound)
+        returned = bound() if is_async(function) else await threads.submit(bound)
         return await returned if isinstance(returned, Awaitable) else returned
     except SystemExit as error:  # it would stop the event loop
         raise RuntimeError(f"SystemExit: {error}") from error
@@ -158,12 +158,6 @@ def _bind(function: Callable[..., object], arguments: JsonObject, context: RunCo
 
 def _is_isolated(function: object, tool: AnyTool) -> bool:
     return tool.isolated and function is tool.function
-
-
-def _is_async(function: object) -> bool:
-    if not inspect.isroutine(function):  # an object with __call__
-        function = type(function).__call__
-    return inspect.iscoroutinefunction(function)
 
 
 def _repair_note(call: ToolCall) -> str:

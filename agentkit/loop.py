@@ -8,13 +8,13 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from agentkit.context import Run
-from agentkit.errors import AgentKitError, ContextOverflowError
-from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, StepFinished
+from agentkit.errors import AgentKitError, ContextOverflowError, ProviderError
+from agentkit.events import Event, ModelFinished, OutputT_co, RunFinished, RunResult, StepFinished
 from agentkit.execution import execute
 from agentkit.hooks import OutOfTime, StopRun
 from agentkit.providers.base import ResponseBuilder
 
-__all__ = ["run_loop"]
+__all__ = ["drained", "run_loop"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,15 @@ async def run_loop(run: Run[OutputT_co]) -> AsyncGenerator[Event[OutputT_co], No
         raise
     finally:
         run.close()
+
+
+async def drained(events: AsyncGenerator[Event[OutputT_co], None]) -> RunResult[OutputT_co]:
+    """What a run came to, for those who do not look at its events."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, RunFinished):
+                return event.result
+    raise ProviderError("the run ended without a result")  # the loop's last event is always RunFinished
 
 
 async def _ask(run: Run[OutputT_co], turn: ResponseBuilder) -> AsyncGenerator[Event[OutputT_co], None]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextvars
 import json
-from asyncio import wrap_future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Final, Literal, TypeAlias, cast, get_args
@@ -230,8 +227,9 @@ class Policy:
         """What ``on_ask`` says of a call; None where there is no handler. One that fails has denied the call."""
         if self.on_ask is None:
             return None
+        handler: Callable[[PendingCall], object] = self.on_ask  # whatever its types promise
         try:
-            said = await _in_thread(partial(self.on_ask, call))
+            said = await Threads().submit(partial(handler, call))
             if isinstance(said, Awaitable):
                 said = await said
             if isinstance(said, Decision) and said.arguments is not None:
@@ -299,24 +297,6 @@ def _is_permitted(arguments: JsonObject, path: str, glob: str) -> bool:
 
 def _is_restrained(arguments: JsonObject, path: str, glob: str) -> bool:
     return any(value and restrains(glob, value[0]) for value in find(arguments, path))
-
-
-async def _in_thread(work: Callable[[], object]) -> object:
-    """Run what may wait for a person, so that nothing else waits."""
-    future: Future[object] = Future()
-    future.set_running_or_notify_cancel()
-    context = contextvars.copy_context()
-
-    def job() -> None:
-        try:
-            future.set_result(context.run(work))
-        except BaseException as error:
-            # A future cannot carry a StopIteration, and what would end this thread must not end the caller.
-            can_pass = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            future.set_exception(error if can_pass else RuntimeError(f"{type(error).__name__}: {error}"))
-
-    Threads().run(job)
-    return await wrap_future(future)
 
 
 def _check_one_of(what: str, value: object, known: Sequence[object]) -> None:

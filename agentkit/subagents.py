@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
 from agentkit.calls import CallsPending
 from agentkit.context import Run
-from agentkit.errors import ConfigError, OutputError, ProviderError
-from agentkit.events import OutputT_co, RunFinished, RunResult
+from agentkit.errors import ConfigError, OutputError
+from agentkit.events import OutputT_co, RunResult
 from agentkit.limits import Limits
-from agentkit.loop import run_loop
+from agentkit.loop import drained, run_loop
 from agentkit.messages import JsonObject, Message, TextPart
 from agentkit.output import OutputType
 from agentkit.setup import HasSetup
 from agentkit.tool import AnyTool, RunContext, Tool
+from agentkit.tool_output import as_output
 
 __all__ = ["SubAgent", "agent_tool", "transfer_tool"]
 
@@ -49,10 +49,14 @@ def agent_tool(agent: SubAgent[object]) -> AnyTool:
 
     async def call(context: RunContext[object], task: str) -> TextPart:
         run = _run_beneath(agent, context, task)
-        result = await _drained(run)
+        result: RunResult[object]
+        try:
+            result = await drained(run_loop(run))
+        except OutputError as error:
+            result = error.result
         if result.stop_reason == "paused":
             raise CallsPending(result.pending)
-        said = result.output if isinstance(result.output, str) else _as_json(result.output)
+        said = as_output(result.output, agent.name).text
         if result.stop_reason != "answer":
             said = f"{agent.name} did not come to its end (stop reason: {result.stop_reason}). So far: {said}"
         return TextPart(said, untrusted=run.taint is not None)
@@ -97,20 +101,3 @@ def _run_beneath(agent: SubAgent[OutputT_co], context: RunContext[object], task:
         decisions=above.decisions,
         caller=caller,
     )
-
-
-async def _drained(run: Run[OutputT_co]) -> RunResult[OutputT_co] | RunResult[str]:
-    try:
-        async with aclosing(run_loop(run)) as events:
-            async for event in events:
-                if isinstance(event, RunFinished):
-                    return event.result
-    except OutputError as error:
-        return error.result
-    raise ProviderError("the run ended without a result")  # the loop's last event is always RunFinished
-
-
-def _as_json(value: object) -> str:
-    from pydantic_core import to_json
-
-    return to_json(value, inf_nan_mode="constants").decode()

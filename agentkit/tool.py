@@ -39,6 +39,7 @@ __all__ = [
     "ToolExample",
     "ToolOptions",
     "as_tool",
+    "is_async",
     "read_tools",
     "takes_context",
     "tool",
@@ -358,6 +359,11 @@ def takes_context(function: Callable[..., object]) -> bool:
         getattr(first.annotation, "__origin__", first.annotation) is RunContext
         or (isinstance(first.annotation, str) and bool(re.match(r"(\w+\.)*RunContext\b", first.annotation)))
     )
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives a coroutine: an async function, or an object whose ``__call__`` is one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _check_name(name: str) -> None:

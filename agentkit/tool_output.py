@@ -8,7 +8,7 @@ from typing import Final
 
 from agentkit.messages import ImagePart, TextPart, clean_text
 
-__all__ = ["MAX_IMAGES", "MAX_IMAGE_BYTES", "READ_OUTPUT", "Output", "UnserializableError", "cut", "read_output"]
+__all__ = ["MAX_IMAGES", "MAX_IMAGE_BYTES", "READ_OUTPUT", "Output", "UnserializableError", "as_output", "cut"]
 
 MAX_IMAGES: Final = 8
 """Images of one result."""
@@ -33,7 +33,7 @@ class UnserializableError(Exception):
     """A tool returned what cannot be shown to a model."""
 
 
-def read_output(value: object, name: str) -> Output:
+def as_output(value: object, name: str) -> Output:
     """What a tool of this name returned, for the model: an image or a `TextPart`, alone or in a list or tuple with
     other things, is taken as it is; of the rest, strings stay as they are and everything else becomes JSON.
 

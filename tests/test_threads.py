@@ -90,6 +90,9 @@ def test_what_a_submitted_function_returns_and_raises_arrives_in_the_event_loop(
     def fails() -> None:
         raise KeyError("lost")
 
+    def leaves() -> None:
+        raise GeneratorExit
+
     async def go() -> None:
         threads = Threads()
         assert await threads.submit(lambda: threading.current_thread().name) == "agentkit-tool"
@@ -97,6 +100,8 @@ def test_what_a_submitted_function_returns_and_raises_arrives_in_the_event_loop(
             await threads.submit(fails)
         with pytest.raises(RuntimeError, match="StopIteration"):
             await threads.submit(lambda: next(iter(())))
+        with pytest.raises(RuntimeError, match="GeneratorExit"):
+            await threads.submit(leaves)
 
     asyncio.run(go())
 

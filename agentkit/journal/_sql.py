@@ -17,8 +17,7 @@ from agentkit.journal._owner import new_owner
 from agentkit.journal._schema import Heading, Line, SavedLine
 from agentkit.journal._tables import Tables
 from agentkit.journal._worker import Worker
-from agentkit.journal.base import Entry, Journal, Lease, RunInfo
-from agentkit.journal.memory import prompt_of
+from agentkit.journal.base import Entry, Journal, Lease, RunInfo, prompt_of
 from agentkit.journal.records import Record, RunEnded, RunStarted, dump_record, load_record
 
 __all__ = ["SQLJournal"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agentkit.journal.records import Record, RunStarted
 from agentkit.limits import StopReason
 
-__all__ = ["Entry", "Journal", "Lease", "RunInfo"]
+__all__ = ["Entry", "Journal", "Lease", "RunInfo", "prompt_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RunInfo:
     """A run in a list.
 
     Attributes:
-        prompt: the last user message that the run began with, its first 200 characters.
+        prompt: `prompt_of` its first record.
         started, updated: seconds since 1970 (UTC): the first and the last record.
         records: how many.
         stop_reason: why it ended or paused; None while it goes on, or after a crash.
@@ -53,6 +53,12 @@ class RunInfo:
     records: int
     stop_reason: StopReason | None
     is_running: bool
+
+
+def prompt_of(started: RunStarted) -> str:
+    """The last user message that a run began with, its first 200 characters: for a list of runs."""
+    asked = [message.text for message in started.messages if message.role == "user"]
+    return asked[-1][:200] if asked else ""
 
 
 class Journal(ABC):

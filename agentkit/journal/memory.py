@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
-from agentkit.journal.base import Entry, Journal, Lease, RunInfo
+from agentkit.journal.base import Entry, Journal, Lease, RunInfo, prompt_of
 from agentkit.journal.records import Record, RunEnded, RunStarted
 
 __all__ = ["MemoryJournal"]
@@ -50,9 +50,7 @@ class MemoryJournal(Journal):
 
     async def acquire(self, run_id: str) -> Lease:
         """See `Journal.acquire`."""
-        kept = self._kept(run_id)
-        if kept.is_leased:
-            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+        kept = self._at_rest(run_id)
         kept.fence = next(self._fences)
         kept.is_leased = True
         return Lease(run_id, kept.fence, len(kept.entries))
@@ -89,9 +87,14 @@ class MemoryJournal(Journal):
 
     async def delete(self, run_id: str) -> None:
         """See `Journal.delete`."""
-        if self._kept(run_id).is_leased:
-            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+        self._at_rest(run_id)
         del self._runs[run_id]
+
+    def _at_rest(self, run_id: str) -> _Kept:
+        kept = self._kept(run_id)
+        if kept.is_leased:
+            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+        return kept
 
     def _kept(self, run_id: str) -> _Kept:
         kept = self._runs.get(run_id)
@@ -136,9 +139,3 @@ def _info(run_id: str, kept: _Kept) -> RunInfo:
         kept.end.stop_reason if kept.end else None,
         kept.is_leased,
     )
-
-
-def prompt_of(started: RunStarted) -> str:
-    """The beginning of the task, for a list of runs."""
-    asked = [message.text for message in started.messages if message.role == "user"]
-    return asked[-1][:200] if asked else ""
