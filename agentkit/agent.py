@@ -143,8 +143,8 @@ class Agent(Generic[OutputT_co]):
     def add_handoffs(self, *agents: Agent[Any]) -> None:
         """Let the model hand the conversation to another agent: it is offered a tool ``transfer_to_NAME`` for each.
 
-        From the next turn on the other agent's model, instructions, tools, examples and hooks are used. The run stays
-        the same: its limits and its output type hold, and the policies of all its agents do.
+        From the next turn on the other agent's model, settings, instructions, tools, examples, hooks and context budget
+        are used. The run stays the same: its limits and its output type hold, and the policies of all its agents do.
 
         Raises:
             ConfigError: an agent without a description: the model could not know when to call it.

@@ -57,8 +57,8 @@ S = TypeVar("S")
 class RunContext(Generic[DepsT]):
     """What a tool may know of the run that called it: take it as the first parameter, the model never sees it.
 
-    ``deps`` is what the caller passed to the run; ``call`` is the call being served, one without a name where an
-    answer is validated that is no call; ``step`` counts from 1. ``idempotency_key`` is this call's own and stays the
+    ``deps`` is what the caller passed to the run; ``call`` is the call being served, one without a name where there is
+    none (a validator, a hook); ``step`` counts from 1. ``idempotency_key`` is this call's own and stays the
     same when the run is resumed: hand it to a service that makes nothing twice under one key.
     """
 

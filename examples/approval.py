@@ -4,7 +4,7 @@
     python examples/approval.py yes          goes on, in another process, an hour or a week later
     python examples/approval.py no           goes on without the call
 
-The record of the run is in the file approval.db, here.
+The record of the run is in the file approval.db, here: delete it to begin anew.
 """
 
 import sys

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import reduce
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -61,6 +63,10 @@ def test_what_is_said_of_globs() -> None:
     assert action(Rule("*", "allow", arguments={"x": "1*"}), 1_000_000) == "allow"
     assert action(Rule("*", "deny", arguments={"x": "/etc/*"}), "/tmp/../ETC/passwd") == "deny"
     assert action(Rule("*", "allow", arguments={"x": "*@example.com"}), "a@example.com, b@example.com") == "ask"
+
+    for times, said in ((3, "allow"), (4, "ask")):
+        encoded = reduce(lambda text, _: quote(text, safe=""), range(times), "/")
+        assert action(Rule("*", "allow", arguments={"x": "**"}), encoded) == said
 
     def delete(dry_run: bool = False) -> None:
         """Delete."""

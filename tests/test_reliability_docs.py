@@ -51,7 +51,7 @@ LIMITS = Limits()
         f"how long it is left alone | {default(FallbackProvider, 'cooldown'):g} s |",
         f"| {default(LlamaCppProvider, 'parallel')} in the local engine",
         f"keys and values | {default(LlamaCppProvider, 'kv_cache_bytes') >> 20} MiB |",  # type: ignore[operator]
-        f"| {default(MemoryJournal, 'runs'):,} that came to no end |",
+        f"| {default(MemoryJournal, 'runs'):,} that came to no end or are of a session |",
         f"process that writes | {default(SQLiteJournal, 'busy_timeout'):g} s |",
         f"no sign of life | {default(SQLiteJournal, 'lease_ttl'):g} s;",
     ],

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, ToolCall
+from agentkit import Agent, Tool, ToolCall
 from agentkit.errors import ProviderConnectionError
 from agentkit.journal.memory import MemoryJournal
 from agentkit.testing import ScriptedProvider, Step
@@ -80,6 +80,9 @@ def test_hooks(names: dict[str, Any]) -> None:
     agent = Agent(ScriptedProvider(["this is confidential"]), hooks=[names["Guard"]()])
     assert agent.run_sync("hi").stop_reason == "guardrail"
     assert Agent(ScriptedProvider([]), hooks=[names["Guard"]()]).run_sync("4111 1111").stop_reason == "guardrail"
+    look = Tool.from_schema("look", "Look.", {"type": "object"}, lambda: "4111 1111")
+    agent = Agent(ScriptedProvider([ToolCall("look", {})]), tools=[look], hooks=[names["Guard"]()])
+    assert agent.run_sync("hi").stop_reason == "guardrail"
 
 
 @pytest.mark.parametrize("names", ["subagents.md"], indirect=True)
