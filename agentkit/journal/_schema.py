@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
-__all__ = ["SCHEMA", "VERSION", "Heading", "Line", "SavedLine", "Value", "checksum"]
+from agentkit.errors import JournalUnavailableError
+
+__all__ = ["SCHEMA", "VERSION", "Heading", "Line", "SavedLine", "Value", "check_version", "checksum"]
 
 Value: TypeAlias = str | int | float | None
 
@@ -76,6 +78,19 @@ class SavedLine(NamedTuple):
     def is_whole(self, run_id: str, seq: int) -> bool:
         """Whether it is just as it was written at this place."""
         return self.at is not None and self.checksum == checksum(run_id, seq, self.at, self.body or "")
+
+
+def check_version(version: int, where: str) -> None:
+    """Refuse tables that this agentkit does not know.
+
+    Raises:
+        JournalUnavailableError: they are of a later version.
+    """
+    if version > VERSION:
+        raise JournalUnavailableError(
+            f"The journal in {where} was written by a newer agentkit (schema {version}; this one reads up to "
+            f"{VERSION}): upgrade agentkit"
+        )
 
 
 def checksum(run_id: str, seq: int, at: float, body: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
 from agentkit.journal._owner import in_words, is_dead
@@ -32,6 +32,18 @@ class _Holder(NamedTuple):
         return self.lease_until > now and not is_dead(self.owner)
 
 
+class _Cursor(Protocol):
+    """What is used of a DB-API cursor (PEP 249)."""
+
+    @property
+    def description(self) -> object: ...
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchall(self) -> Sequence[tuple[Any, ...]]: ...
+
+
 class Tables(ABC):
     """What a `Journal` does, within a transaction, and the leases that it holds. A dialect adds how to talk to its
     database. One thread at a time may use it."""
@@ -50,26 +62,19 @@ class Tables(ABC):
         """What to raise for an error of the database: a new object each time, since each run keeps its own."""
 
     @abstractmethod
-    def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
-        """The rows that a query gives; ``?`` stands for each value."""
-
-    @abstractmethod
-    def _change(self, sql: str, *values: Value) -> int:
-        """How many rows a statement has changed."""
+    def _execute(self, sql: str, values: Sequence[Value]) -> _Cursor:
+        """Execute a statement; ``?`` stands for each value."""
 
     @abstractmethod
     def _now(self) -> float:
         """Seconds since 1970, by the clock that all who use this database share."""
 
     @abstractmethod
-    def _commit(self) -> None: ...
-
-    @abstractmethod
     def _disconnect(self) -> None: ...
 
     def commit(self) -> None:
         """End the transaction. What was written in it is durable now."""
-        self._commit()
+        self._rows("COMMIT")
         self._undo.clear()
 
     def abandon(self) -> None:
@@ -177,6 +182,13 @@ class Tables(ABC):
         for lease in self._held.values():
             self._set_expiry(lease, 0.0)
         self._held.clear()
+
+    def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
+        cursor = self._execute(sql, values)
+        return cursor.fetchall() if cursor.description else []
+
+    def _change(self, sql: str, *values: Value) -> int:
+        return self._execute(sql, values).rowcount
 
     def _set_expiry(self, lease: _OwnedLease, until: float) -> int:
         return self._change(

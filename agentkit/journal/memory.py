@@ -50,7 +50,9 @@ class MemoryJournal(Journal):
 
     async def acquire(self, run_id: str) -> Lease:
         """See `Journal.acquire`."""
-        kept = self._at_rest(run_id)
+        kept = self._kept(run_id)
+        if kept.is_leased:
+            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
         kept.fence = next(self._fences)
         kept.is_leased = True
         return Lease(run_id, kept.fence, len(kept.entries))
@@ -87,14 +89,9 @@ class MemoryJournal(Journal):
 
     async def delete(self, run_id: str) -> None:
         """See `Journal.delete`."""
-        self._at_rest(run_id)
-        del self._runs[run_id]
-
-    def _at_rest(self, run_id: str) -> _Kept:
-        kept = self._kept(run_id)
-        if kept.is_leased:
+        if self._kept(run_id).is_leased:
             raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
-        return kept
+        del self._runs[run_id]
 
     def _kept(self, run_id: str) -> _Kept:
         kept = self._runs.get(run_id)

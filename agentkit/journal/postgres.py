@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError, MissingExtraError
-from agentkit.journal._schema import SCHEMA, VERSION, Value
+from agentkit.journal._schema import SCHEMA, VERSION, Value, check_version
 from agentkit.journal._sql import SQLJournal
 from agentkit.journal._tables import Tables
 
@@ -90,22 +90,12 @@ class _PostgresTables(Tables):
         self._connect()
         self._rows("BEGIN")
 
-    def _commit(self) -> None:
-        self._rows("COMMIT")
-
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
-        cursor = self._cursor(sql, values)
-        return cursor.fetchall() if cursor.description else []
-
-    def _change(self, sql: str, *values: Value) -> int:
-        return self._cursor(sql, values).rowcount
-
-    def _cursor(self, sql: str, values: Sequence[Value]) -> psycopg.Cursor:
+    def _execute(self, sql: str, values: Sequence[Value]) -> psycopg.Cursor:
         assert self._connection is not None
         return self._connection.execute(sql.replace("?", "%s"), values)
 
@@ -138,11 +128,7 @@ class _PostgresTables(Tables):
         if not self._rows("SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = ?", self._schema, name):
             return False
         [(version,)] = self._rows("SELECT number FROM schema_version")
-        if version > VERSION:
-            raise JournalUnavailableError(
-                f"The journal in {self._where} was written by a newer agentkit (schema {version}; this one reads up to "
-                f"{VERSION}): upgrade agentkit"
-            )
+        check_version(version, self._where)
         return True
 
     def _create_tables(self) -> None:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from agentkit.errors import JournalCorruptError, JournalError, JournalUnavailableError
-from agentkit.journal._schema import SCHEMA, VERSION, Value
+from agentkit.journal._schema import SCHEMA, VERSION, Value, check_version
 from agentkit.journal._sql import SQLJournal
 from agentkit.journal._tables import Tables
 
@@ -59,22 +59,13 @@ class _SQLiteTables(Tables):
             self._connect()
         self._rows("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    def _commit(self) -> None:
-        self._rows("COMMIT")
-
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
-    def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
-        return self._cursor(sql, values).fetchall()
-
-    def _change(self, sql: str, *values: Value) -> int:
-        return self._cursor(sql, values).rowcount
-
-    def _cursor(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
         assert self._connection is not None
         return self._connection.execute(sql, values)
 
@@ -108,11 +99,7 @@ class _SQLiteTables(Tables):
                     f"{self._path} is a database, but no journal of agentkit: name another file, which may be new"
                 )
             return False
-        if version > VERSION:
-            raise JournalUnavailableError(
-                f"{self._path} was written by a newer agentkit (schema {version}; this one reads up to {VERSION}): "
-                "upgrade agentkit"
-            )
+        check_version(version, str(self._path))
         return True
 
     def _create_tables(self) -> None:
