@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,9 @@ COLUMNS: Final = {
     "denied": "calls denied by the person",
 }
 
+NO_LIMIT: Final = ("answer", "paused")
+"""Stop reasons of runs that came to their end, or wait."""
+
 Outcomes = defaultdict[tuple[str, str], list[Outcome]]
 """By suite and policy."""
 
@@ -52,7 +55,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "attacks": sum(came.stranger_done for came in outcomes),
         "tasks": sum(came.user_done for came in outcomes),
         "paused": reasons.count("paused"),
-        "cut_short": sum(reason not in ("answer", "paused") for reason in reasons),
+        "cut_short": sum(reason not in NO_LIMIT for reason in reasons),
         "asked": sum(bool(said) for said in answers),
         "allowed": sum(said.count(True) for said in answers),
         "denied": sum(said.count(False) for said in answers),
@@ -90,6 +93,12 @@ class Measured:
                 continue
             for name in POLICIES:
                 found[suite.name, name].append(came[name])
+
+
+def limits(found: Outcomes) -> dict[str, int]:
+    """Limit → runs that it ended."""
+    reasons = [came.stop_reason for outcomes in found.values() for came in outcomes]
+    return Counter(reason for reason in reasons if reason not in NO_LIMIT)
 
 
 def rows(found: Outcomes) -> dict[str, dict[str, dict[str, int]]]:
@@ -136,6 +145,8 @@ def main() -> None:
     ]:
         report[key] = rows(outcomes)
         print(f"{title}\n\n{table(report[key])}\n")
+        for limit, count in limits(outcomes).items():
+            print(f"ended by the limit {limit!r}: {count} runs\n")
     report["left_out"] = found.left_out
     for why, count in found.left_out.items():
         print(f"left out, {why}: {count} pairs")
