@@ -78,7 +78,7 @@ class Agent(Generic[OutputT_co]):
         validators: functions that are shown the answer and may refuse it: see `Validator`.
         limits: the bounds of each run.
         tool_choice: ``auto`` lets the model decide, ``none`` forbids calls; ``required`` or a tool's name asks for a
-            call, and holds until the first tool has answered.
+            call, and holds until one was run or refused.
         settings: temperature and kin.
         examples: conversations that show how it is done, each from a request to its answer, with real calls and
             results. The model sees them before every task; results do not hold them.
