@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from zlib import crc32
 
 from agentkit.errors import JournalUnavailableError
 
-__all__ = ["SCHEMA", "VERSION", "Heading", "Line", "SavedLine", "Value", "check_version", "checksum"]
+__all__ = ["SCHEMA", "VERSION", "Cursor", "Heading", "Line", "SavedLine", "Value", "check_version", "checksum"]
 
 Value: TypeAlias = str | int | float | None
 
@@ -46,6 +47,18 @@ SCHEMA: Final = (
     "CREATE INDEX runs_by_start ON runs (started)",
     "CREATE INDEX runs_by_session ON runs (session, started)",
 )
+
+
+class Cursor(Protocol):
+    """What is used of a DB-API cursor (PEP 249)."""
+
+    @property
+    def description(self) -> object: ...
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchall(self) -> Sequence[tuple[Any, ...]]: ...
 
 
 class Heading(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
 from agentkit.journal._owner import in_words, is_dead
-from agentkit.journal._schema import Heading, Line, SavedLine, Value, checksum
+from agentkit.journal._schema import Cursor, Heading, Line, SavedLine, Value, checksum
 from agentkit.journal.base import Lease, RunInfo
 from agentkit.limits import StopReason
 
@@ -32,18 +32,6 @@ class _Holder(NamedTuple):
         return self.lease_until > now and not is_dead(self.owner)
 
 
-class _Cursor(Protocol):
-    """What is used of a DB-API cursor (PEP 249)."""
-
-    @property
-    def description(self) -> object: ...
-
-    @property
-    def rowcount(self) -> int: ...
-
-    def fetchall(self) -> Sequence[tuple[Any, ...]]: ...
-
-
 class Tables(ABC):
     """What a `Journal` does, within a transaction, and the leases that it holds. A dialect adds how to talk to its
     database. One thread at a time may use it."""
@@ -62,7 +50,7 @@ class Tables(ABC):
         """What to raise for an error of the database: a new object each time, since each run keeps its own."""
 
     @abstractmethod
-    def _execute(self, sql: str, values: Sequence[Value]) -> _Cursor:
+    def _execute(self, sql: str, values: Sequence[Value]) -> Cursor:
         """Execute a statement; ``?`` stands for each value."""
 
     @abstractmethod

@@ -127,11 +127,17 @@ def done(folder: Path) -> dict[str, str]:
 
 
 def agent(folder: Path, death: Death) -> Agent[str]:
-    def find(context: RunContext[Any], amount: int = 0, to: str = "") -> str:
-        """What came of a payment or a mail: its service knows it by the key."""
+    def find(context: RunContext[Any], amount: int) -> str:
+        """What came of a payment: its service knows it by the key."""
         if context.idempotency_key not in done(folder):
             raise CallNotDone
-        return f"paid {amount}" if amount else f"sent to {to}"
+        return f"paid {amount}"
+
+    def find_sent(context: RunContext[Any], to: str) -> str:
+        """What came of a mail."""
+        if context.idempotency_key not in done(folder):
+            raise CallNotDone
+        return f"sent to {to}"
 
     @tool(effect="read")
     def look(where: str) -> str:
@@ -147,7 +153,7 @@ def agent(folder: Path, death: Death) -> Agent[str]:
         death.passes(f"tool-end {amount}")
         return f"paid {amount}"
 
-    @tool(effect="egress", reconcile=find)
+    @tool(effect="egress", reconcile=find_sent)
     def send(context: RunContext[Any], to: str) -> str:
         """Send a mail."""
         death.passes(f"tool {to}")
