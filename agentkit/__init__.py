@@ -9,10 +9,12 @@ from agentkit.messages import Message, ToolCall, ToolResult, Usage
 from agentkit.policy import Decision, Policy, Rule
 from agentkit.registry import ToolRegistry
 from agentkit.tool import RunContext, Tool, ToolExample, tool
+from agentkit.window import ContextBudget
 
 __all__ = [
     "Agent",
     "AgentKitError",
+    "ContextBudget",
     "Decision",
     "Hooks",
     "Limits",
