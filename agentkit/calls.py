@@ -114,6 +114,8 @@ async def run_call(
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=CANCEL_GRACE)
+        if work.done() and not work.cancelled():
+            work.exception()  # Python warns of one that nobody looks at, as where the run is cancelled
     content = cut(output.text, run.limits.tool_output, output_name)
     is_untrusted = tool.untrusted or output.is_untrusted
     result = ToolResult(call.id, call.name, content + _repair_note(call), None, output.images, is_untrusted)

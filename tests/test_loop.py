@@ -456,6 +456,32 @@ class TestFailureAndCancellation:
 
         asyncio.run(go())
 
+    def test_a_tool_that_fails_while_it_is_cancelled(self) -> None:
+        unseen: list[object] = []
+
+        async def go() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+            running = asyncio.Event()
+
+            @tool
+            async def breaks() -> None:
+                running.set()
+                try:
+                    await asyncio.sleep(30)
+                finally:
+                    raise ValueError("in the middle of cleaning up")
+
+            agent = Agent(ScriptedProvider([[ToolCall("breaks", {}, "1")]]), tools=[breaks])
+            task = asyncio.create_task(agent.run("go"))
+            await running.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(go())
+        gc.collect()  # an error that nobody has looked at is reported when its task is gone
+        assert unseen == []
+
     def test_leaving_a_stream_ends_the_run(self) -> None:
         async def go() -> None:
             cleaned = asyncio.Event()
