@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar, cast
 from agentkit._threads import Threads
 from agentkit.answer import Answer
 from agentkit.budget import Budget
-from agentkit.errors import ContextOverflowError, OutputError, ResumeError, RunExistsError
+from agentkit.errors import ContextOverflowError, OutputError, ResumeError, RunBusyError, RunExistsError
 from agentkit.events import ModelEvent, OutputT_co, PartialOutput, RunResult
 from agentkit.hooks import OutOfTime, StopRun
 from agentkit.journal.base import Journal, Lease
@@ -61,6 +61,8 @@ _LIMITS: Final = frozenset[StopReason | None](
     }
 )
 """A run that these ended goes on, if it is resumed with other limits."""
+
+_PAUSE: Final = 0.02  # seconds between two tries to take a run up
 
 _NO_CALL: Final = ToolCall("", {})
 
@@ -169,7 +171,7 @@ class Run(RunState, Generic[OutputT_co]):
         self.begin(started, earlier, compacted)
 
     async def _resume(self) -> None:
-        self._lease = await self.journal.acquire(self.run_id)
+        self._lease = await self._taken_up()
         entries = await self.journal.entries(self.run_id)
         started = entries[0].record
         assert isinstance(started, RunStarted)
@@ -190,6 +192,17 @@ class Run(RunState, Generic[OutputT_co]):
         await self.record(RunResumed({key: made for key, made in self.decisions.items() if key in self.asked}))
         if self.turn is not None:
             await self._prepare()  # tells calls of tools from the answer
+
+    async def _taken_up(self) -> Lease:
+        """The run's lease. One beneath another is waited for: whoever has it was interrupted with its caller, and is
+        still cleaning up."""
+        while True:
+            try:
+                return await self.journal.acquire(self.run_id)
+            except RunBusyError:
+                if self.caller is None or asyncio.get_running_loop().time() >= self.deadline:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def record(self, *records: Record) -> None:
         """Put on record what happened, then let it count.

@@ -22,7 +22,7 @@ from agentkit.journal.records import (
 from agentkit.limits import Limits, StopReason
 from agentkit.messages import Message, ModelResponse, Problem, ToolCall, ToolErrorKind, ToolResult
 from agentkit.outputs import Outputs, output_name
-from agentkit.policy import PendingCall, canonical
+from agentkit.policy import PendingCall
 from agentkit.setup import Setup
 
 __all__ = ["RunState", "Turn"]
@@ -40,6 +40,7 @@ class Turn:
     response: ModelResponse
     started: dict[int, CallStarted] = field(default_factory=dict)
     results: dict[int, ToolResult] = field(default_factory=dict)
+    made: dict[int, int] = field(default_factory=dict)  # calls with their results, as hashes
 
 
 class RunState:
@@ -176,7 +177,7 @@ class RunState:
         calls = self.turn.response.calls
         results = {
             place: replace(result, content=result.content + _REPEATED)
-            if _as_made(calls[place], result) in self._made
+            if self.turn.made[place] in self._made
             else result
             for place, result in self.turn.results.items()
         }
@@ -186,8 +187,9 @@ class RunState:
 
     def progress(self, results: Sequence[ToolResult]) -> tuple[int, int]:
         """How many turns in a row held nothing usable, and how many nothing new; the last one has these results."""
+        assert self.turn is not None
         is_usable = any(result.error not in _UNUSED for result in results)
-        made = self._calls_made()
+        made = set(self.turn.made.values())
         is_stale = bool(made) and made <= self._made
         return 0 if is_usable else self._fruitless + 1, self._stale + 1 if is_stale else 0
 
@@ -200,6 +202,7 @@ class RunState:
     def _finish_call(self, turn: Turn, record: CallFinished) -> None:
         place, result = record.place, record.result
         turn.results[place] = result
+        turn.made[place] = _as_made(turn.response.calls[place], result)
         if name := self.output_name(place):
             self.outputs.keep(name, record.whole or result.content, untrusted=result.untrusted)
         if result.error not in _UNUSED and self.tool_choice != "none":
@@ -214,7 +217,7 @@ class RunState:
         else:
             results = [result for message in messages for result in message.results]
             self._fruitless, self._stale = self.progress(results)
-            self._made |= self._calls_made()
+            self._made.update(self.turn.made.values())
             self._hand_off(self.turn)
             self.turn = None
         self._extend(messages)
@@ -227,11 +230,6 @@ class RunState:
                     self.policies.append(self.setup.policy)
                 return
 
-    def _calls_made(self) -> set[int]:
-        assert self.turn is not None
-        calls = self.turn.response.calls
-        return {_as_made(calls[place], result) for place, result in self.turn.results.items()}
-
     def _extend(self, messages: Sequence[Message]) -> None:
         self.messages += messages
         for message in messages:
@@ -240,4 +238,4 @@ class RunState:
 
 
 def _as_made(call: ToolCall, result: ToolResult) -> int:
-    return hash((call.name, json.dumps(canonical(call.arguments)), result.content, result.error))
+    return hash((call.name, json.dumps(call.arguments, sort_keys=True), result.content, result.error))

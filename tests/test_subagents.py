@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit import Agent, Limits, RunContext, ToolCall, tool
-from agentkit.errors import ConfigError, ProviderConnectionError
+from agentkit.errors import ConfigError, ProviderConnectionError, RunBusyError
+from agentkit.journal.base import Lease
 from agentkit.journal.memory import MemoryJournal
 from agentkit.policy import Policy, Rule
 from agentkit.testing import ScriptedProvider, Step
@@ -156,6 +157,42 @@ class TestAsTool:
         assert (result.output, posted) == ("Oh.", ["it"])
         assert isinstance(inner.provider, ScriptedProvider)
         assert await inner.provider.complete("the step that is left")
+
+    async def test_one_that_is_still_cleaning_up_is_waited_for(self) -> None:
+        running, refused = asyncio.Event(), asyncio.Event()
+
+        class Watched(MemoryJournal):
+            async def acquire(self, run_id: str) -> Lease:
+                try:
+                    return await super().acquire(run_id)
+                except RunBusyError:
+                    refused.set()
+                    raise
+
+        @tool(effect="read")
+        async def look() -> str:
+            """Look: it takes long the first time."""
+            if not running.is_set():
+                running.set()
+                await asyncio.sleep(30)
+            return "seen"
+
+        model = ScriptedProvider([ToolCall("look", {}), "Helped."])
+        inner = Agent(model, tools=[look], name="helper", description="Helps.")
+        journal = Watched()
+        model = ScriptedProvider([ToolCall("helper", {"task": "Help."}), "All done."])
+        agent = Agent(model, tools=[inner.as_tool()], journal=journal)
+        task = asyncio.create_task(agent.run("Get help.", run_id="r"))
+        await running.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (begun,) = [info.run_id for info in await journal.runs() if info.parent == "r"]
+        lease = await journal.acquire(begun)
+        resumed = asyncio.create_task(agent.resume("r"))
+        await refused.wait()
+        journal.release(lease)
+        assert (await resumed).messages[2].results[0].content == "Helped."
 
     async def test_dependencies_go_down(self) -> None:
         seen: list[object] = []
