@@ -15,6 +15,7 @@ from agentkit.errors import CallNotDone, ProviderConnectionError, ToolError
 from agentkit.events import ModelEvent, ModelFinished, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
 from agentkit.journal.base import Journal
 from agentkit.limits import StopReason
+from agentkit.messages import ToolErrorKind
 from agentkit.policy import Policy, Rule
 from agentkit.providers.base import ModelRequest, Provider
 
@@ -104,6 +105,19 @@ def hang_in_thread() -> str:
 
 TOOLS: Final = (look, read, write, pay, send, fail, hang, hang_in_thread)
 ACTIONS: Final = frozenset({"write", "pay", "send"})
+OUTCOMES: Final[Mapping[str, set[ToolErrorKind | None]]] = {
+    "look": {None, "invalid_arguments"},
+    "read": {None},
+    "write": {None, "denied"},
+    "pay": {None},
+    "send": {None, "denied"},
+    "fail": {"exception"},
+    "hang": {"timeout"},
+    "hang_in_thread": {None, "timeout"},  # where all is slow, its time is up when it is done
+    "no_such_tool": {"unknown_tool"},
+    "helper": {None},
+}
+"""How a call may end."""
 POLICY: Final = Policy([Rule("send", "deny", arguments={"to": "Eve"}), Rule("send", "ask")])
 
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from _soak_agents import ACTIONS, ANSWER, PLANS, WORLD, Plan
+from _soak_agents import ACTIONS, ANSWER, OUTCOMES, PLANS, WORLD, Plan
 
 from agentkit import Agent, RunResult
 from agentkit.errors import AgentKitError, ProviderConnectionError, RunBusyError, RunNotFoundError
@@ -176,10 +176,12 @@ async def account(journal: Journal, run_id: str, plan: Plan, tally: Tally) -> No
     for record in finished:
         name, error = record.result.name, record.result.error
         tally.calls[error or "worked"] += 1
+        if error not in OUTCOMES[name]:
+            raise Wrong(f"{name} ended with {error!r}: {record.result.content}")
         times = WORLD.done.pop(record.key, 0)
         if times != (name in ACTIONS and error is None):
             raise Wrong(f"{name} with the result {record.result.content!r} was done {times} times")
-        if name == "helper" and error is None:
+        if name == "helper":
             task = next(call.arguments["task"] for call in calls if call.id == record.result.call_id)
             await account(journal, record.key, PLANS[str(task)], tally)
             tally.beneath += 1
