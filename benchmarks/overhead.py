@@ -29,7 +29,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-HERE: Final = Path(__file__).parent
+from _processes import Failed, answer, environment, started
+
 BASE: Final = "sdk"
 
 
@@ -61,10 +62,6 @@ FRAMEWORKS: Final = {
 PEERS: Final = [name for name, framework in FRAMEWORKS.items() if not framework.ours]
 
 
-class Failed(Exception):
-    """A peer cannot be installed, or did not do its work."""
-
-
 # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -80,13 +77,7 @@ class Client:
 
     def ask(self, script: str, **how: object) -> dict[str, Any]:
         """What the runs of an agent cost (see `_overhead_client.py`) whose server does as the script says."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        asked = {"url": f"{self.server}/{script}/v1", **how}
-        try:
-            print(json.dumps(asked), file=self.process.stdin, flush=True)
-            return dict(json.loads(self.process.stdout.readline()))
-        except (ValueError, BrokenPipeError) as error:
-            raise Failed(self.log.read_text()[-2000:]) from error
+        return answer(self.process, self.log, {"url": f"{self.server}/{script}/v1", **how})
 
     def import_seconds(self) -> float:
         return cpu_seconds(self.python, f"import {FRAMEWORKS[self.name].modules}") - cpu_seconds(self.python, "pass")
@@ -105,44 +96,14 @@ def cpu_seconds(python: Path, code: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@contextmanager
-def started(python: Path, script: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """One of our scripts as a process."""
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [python, HERE / script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def interpreter(name: str) -> Path:
     """The Python that has a framework; its environment is made if there is none.
 
     Raises:
         Failed: it cannot be installed.
     """
-    if FRAMEWORKS[name].ours:
-        return Path(sys.executable)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "agentkit" / "overhead" / f"{name}-{platform.python_version()}"
-    python, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.exists():
-        print(f"installing {name} in {folder} …", file=sys.stderr)
-        commands: list[list[str | Path]] = [
-            [sys.executable, "-m", "venv", "--clear", folder],
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *FRAMEWORKS[name].packages],
-        ]
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Failed(done.stderr[-2000:])
-        complete.touch()
-    return python
+    framework = FRAMEWORKS[name]
+    return Path(sys.executable) if framework.ours else environment(name, framework.packages)
 
 
 # ── measurements ─────────────────────────────────────────────────────────────────────────────────────────────────────
