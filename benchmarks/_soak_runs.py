@@ -22,7 +22,7 @@ from agentkit.journal.records import CallFinished, ModelAnswered, Record, RunEnd
 from agentkit.policy import Decision, PendingCall
 
 EVENTS: Final = 40  # a run has about so many: an interruption comes before one of them
-PATIENCE: Final = 10.0  # seconds in which a lease is given back
+BUSY: Final = 1000  # tries to take up a run, 10 ms apart
 
 
 class Wrong(Exception):
@@ -61,8 +61,8 @@ async def keep_working(agent: Agent[str], until: float, tally: Tally) -> None:
 
 async def done(agent: Agent[str], task: str, run_id: str, tally: Tally) -> RunResult[str]:
     """One run, resumed until it has ended."""
-    interruptions = random.choice([0, 0, 1, 2])
-    events, patience = agent.stream(task, run_id=run_id), time.monotonic() + PATIENCE
+    interruptions, busy = random.choice([0, 0, 1, 2]), 0
+    events = agent.stream(task, run_id=run_id)
     while True:
         decisions: dict[str, Decision | bool] = {}
         try:
@@ -81,7 +81,8 @@ async def done(agent: Agent[str], task: str, run_id: str, tally: Tally) -> RunRe
             events = agent.stream(task, run_id=run_id)
             continue
         except RunBusyError:  # it was interrupted while its lease was being taken, and that is being given back
-            if time.monotonic() > patience:
+            busy += 1
+            if busy > BUSY:
                 raise
             await asyncio.sleep(0.01)
         events = agent.stream_resumed(run_id, decisions)
@@ -101,8 +102,8 @@ async def drained(events: AsyncGenerator[Event[str], None], count: int | None = 
 
 
 async def interrupted(events: AsyncGenerator[Event[str], None], tally: Tally) -> RunResult[str] | None:
-    """The result, unless an interruption was faster."""
-    count = random.randrange(EVENTS)
+    """The result, unless an interruption was faster: behind so many events, or (-1) before the first."""
+    count = random.randrange(-1, EVENTS)
     if random.random() < 0.5:
         result = await drained(events, count)
         tally.interrupted["stream closed"] += result is None
@@ -120,9 +121,10 @@ async def interrupted(events: AsyncGenerator[Event[str], None], tally: Tally) ->
 
     work = asyncio.create_task(drained(counted()))
     watch = asyncio.create_task(reached.wait())
-    await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    if count >= 0:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
     watch.cancel()
-    await asyncio.sleep(random.uniform(0, 0.01))  # in the middle of whatever comes next
+    await asyncio.sleep(random.choice([0, random.uniform(0, 0.01)]))  # in the middle of whatever comes next
     work.cancel()
     try:
         return await work
