@@ -115,7 +115,7 @@ OUTCOMES: Final[Mapping[str, set[ToolErrorKind | None]]] = {
     "hang": {"timeout"},
     "hang_in_thread": {None, "timeout"},  # where all is slow, its time is up when it is done
     "no_such_tool": {"unknown_tool"},
-    "helper": {None},
+    "colleague": {None},
 }
 """How a call may end."""
 POLICY: Final = Policy([Rule("send", "deny", arguments={"to": "Eve"}), Rule("send", "ask")])
@@ -155,8 +155,8 @@ PLANS: Final[Mapping[str, Plan]] = {
     ),
     "denied": Plan([[ToolCall("send", {"to": "Eve"}), ToolCall("look", {"at": 1})]]),
     "asked": Plan([[ToolCall("send", {"to": "Ada"}), ToolCall("send", {"to": "Bob"}), *looks(1)[0]]]),
-    "delegated": Plan([[ToolCall("helper", {"task": "plain"}), ToolCall("look", {"at": 1})], *looks(1)]),
-    "delegated_asked": Plan([[ToolCall("helper", {"task": "asked"}), ToolCall("helper", {"task": "denied"})]]),
+    "delegated": Plan([[ToolCall("colleague", {"task": "plain"}), ToolCall("look", {"at": 1})], *looks(1)]),
+    "delegated_asked": Plan([[ToolCall("colleague", {"task": "asked"}), ToolCall("colleague", {"task": "denied"})]]),
     "broken": Plan(looks(2), breaks=True),
     "endless": Plan(looks(2 * STEPS), "steps"),
 }
@@ -192,7 +192,12 @@ class PlannedProvider(Provider):
 def new_agent(journal: Journal) -> Agent[str]:
     """An agent with all the tools, and another agent as one."""
     limits = Limits(steps=STEPS)
-    helper = Agent(
-        PlannedProvider(), tools=TOOLS, policy=POLICY, limits=limits, name="helper", description="Does parts of a task."
+    colleague = Agent(
+        PlannedProvider(),
+        tools=TOOLS,
+        policy=POLICY,
+        limits=limits,
+        name="colleague",
+        description="Does parts of a task.",
     )
-    return Agent(PlannedProvider(), tools=[*TOOLS, helper.as_tool()], policy=POLICY, limits=limits, journal=journal)
+    return Agent(PlannedProvider(), tools=[*TOOLS, colleague.as_tool()], policy=POLICY, limits=limits, journal=journal)

@@ -183,7 +183,7 @@ async def account(journal: Journal, run_id: str, plan: Plan, tally: Tally) -> No
         times = WORLD.done.pop(record.key, 0)
         if times != (name in ACTIONS and error is None):
             raise Wrong(f"{name} with the result {record.result.content!r} was done {times} times")
-        if name == "helper":
+        if name == "colleague":
             task = next(call.arguments["task"] for call in calls if call.id == record.result.call_id)
             await account(journal, record.key, PLANS[str(task)], tally)
             tally.beneath += 1
