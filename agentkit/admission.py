@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agentkit.calls import ValidatedCall, failure, run_call, validate
 from agentkit.errors import CallNotDone
-from agentkit.journal.records import CallDecided, CallStarted
-from agentkit.messages import JsonObject, ToolCall, ToolResult
-from agentkit.policy import Action, Decision, PendingCall, Policy, Verdict, canonical
+from agentkit.journal.records import CallDecided
+from agentkit.messages import JsonObject, ToolCall, ToolResult, canonical
+from agentkit.policy import Action, Decision, PendingCall, Policy, Verdict
 
 if TYPE_CHECKING:
     from agentkit.context import Run
@@ -24,10 +25,11 @@ _STRICTNESS: Final[Sequence[Action]] = ("deny", "ask", "modify", "allow")
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What comes of a call: it is run, it has a result without being run, or it waits for a decision. ``audit`` says
-    what was decided, if anything was."""
+    what was decided, if anything was; ``whole`` is the result before it was cut."""
 
     outcome: ValidatedCall | ToolResult | PendingCall
     audit: tuple[CallDecided, ...] = ()
+    whole: str = ""
 
 
 async def admit(run: Run[object], place: int, call: ToolCall) -> Admission:
@@ -39,9 +41,9 @@ async def admit(run: Run[object], place: int, call: ToolCall) -> Admission:
     assert run.turn is not None
     key = run.key(place)
     if place in run.turn.started:
-        return await _interrupted(run, run.turn.started[place], call)
+        return await _interrupted(run, place, call)
     if key in run.asked and call.name in run.setup.tools:  # as it was asked for, it is decided
-        return await _asked(run, run.asked[key], call)
+        return await _asked(run, run.asked[key], call, key)
     checked = validate(call, run.setup.tools)
     if isinstance(checked, ToolResult):
         return Admission(checked)
@@ -56,11 +58,10 @@ async def _hooked(run: Run[object], checked: ValidatedCall, key: str) -> Validat
         answer = await run.bounded(hooks.before_tool(run.context(checked.call, key), checked.call))
         if isinstance(answer, ToolResult):
             return replace(answer, call_id=checked.call.id, name=checked.call.name)
-        if answer is not checked.call:
-            again = _with_arguments(run, checked.call, answer.arguments)
-            if isinstance(again, ToolResult):
-                return again
-            checked = again
+        again = _with_arguments(run, checked.call, answer.arguments)  # though it is the same: it may have been changed
+        if isinstance(again, ToolResult):
+            return again
+        checked = again
     return checked
 
 
@@ -81,14 +82,14 @@ async def _judged(run: Run[object], checked: ValidatedCall, key: str) -> Admissi
     if verdict.action == "ask":
         why = f"{verdict.reason} ({verdict.by})"
         pending = PendingCall(key, run.run_id, call.name, arguments, checked.tool.effect, why)
-        return await _asked(run, pending, call)
+        return await _asked(run, pending, call, key)
     return _ready(run, checked, audit)
 
 
-async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admission:
+async def _asked(run: Run[object], pending: PendingCall, call: ToolCall, key: str) -> Admission:
     """A call that somebody must decide on: it is decided already, the handler is asked, or the run is paused."""
     by = "the person who resumed the run"
-    decision = run.decisions.get(pending.key)
+    decision = run.decided.get(pending.key)
     if decision is None and not pending.is_interrupted:  # a handler that allows a call does not mean: do it again
         by = "the handler"
         decision = await _decision(run, pending)
@@ -97,11 +98,12 @@ async def _asked(run: Run[object], pending: PendingCall, call: ToolCall) -> Admi
     arguments = pending.arguments if decision.arguments is None else decision.arguments
     action: Action = "deny" if not decision.allow else "allow" if decision.arguments is None else "modify"
     reason = "; ".join(filter(None, [pending.why, decision.reason]))
-    audit = CallDecided(pending.key, pending.tool, canonical(arguments), action, by, reason)
+    audit = CallDecided(key, pending.tool, canonical(arguments), action, by, reason)
     if decision.result is not None:
         return Admission(ToolResult(call.id, call.name, decision.result), (audit,))
     if decision.allow:
-        return _ready(run, _with_arguments(run, call, arguments), audit)
+        checked = _with_arguments(run, call, arguments)
+        return Admission(checked, (audit,)) if pending.is_interrupted else _ready(run, checked, audit)
     refused = _unknown(call, decision.reason) if pending.is_interrupted else _denied(call, decision.reason)
     return Admission(refused, (audit,))
 
@@ -137,28 +139,33 @@ async def _answer(run: Run[object], policy: Policy, pending: PendingCall) -> Dec
         return late
 
 
-async def _interrupted(run: Run[object], started: CallStarted, call: ToolCall) -> Admission:
+async def _interrupted(run: Run[object], place: int, call: ToolCall) -> Admission:
     """A call that was started before, and that has no result on record: it is never simply made again."""
+    assert run.turn is not None
+    started = run.turn.started[place]
+    # A question of its own each time: what was decided before was not this.
+    question = hashlib.sha256(f"{started.key} {run.turn.attempts[place]}".encode()).hexdigest()[:32]
     checked = _with_arguments(run, call, started.arguments)
     if isinstance(checked, ToolResult):  # the agent has no such tool any more
         return Admission(_unknown(call, checked.content))
     if checked.tool.idempotent:
         return Admission(checked)
     why = "the call was interrupted, and nobody knows whether it took effect: to allow it is to make it again"
-    if started.key not in run.decisions and checked.tool.reconcile is not None:
+    if question not in run.decided and checked.tool.reconcile is not None:
         try:
             context = run.context(checked.call, started.key)
-            result, _ = await run_call(run, checked, context, checked.tool.reconcile)
+            name = run.output_name(place)
+            result, whole = await run_call(run, checked, context, checked.tool.reconcile, name)
         except CallNotDone:
             return Admission(checked)
         if result.error is None:
-            return Admission(result)
+            return Admission(await run.after_tool(checked.call, started.key, result), whole=whole)
         why += f" (`reconcile` did not find out: {result.content})"
     if all(policy.unknown == "tell" for policy in run.all_policies()):
         return Admission(_unknown(call))
     tool = checked.tool
-    pending = PendingCall(started.key, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)
-    return await _asked(run, pending, call)
+    pending = PendingCall(question, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)
+    return await _asked(run, pending, call, started.key)
 
 
 def _ready(run: Run[object], checked: ValidatedCall | ToolResult, audit: CallDecided) -> Admission:

@@ -111,11 +111,15 @@ class Answer(Generic[OutputT_co]):
         return Verdict((answer,), [*taken, *_further(mine)])
 
     def reread(self, messages: Sequence[Message]) -> tuple[OutputT_co, ...]:
-        """The answer that was taken before, in the last messages of a run that has ended; none where it is text."""
+        """The answer that was taken before, in the last messages of a run that has ended; none where it is text, or of
+        another type than this."""
         if self.kind.is_plain:
             return ()
         said = next(message for message in reversed(messages) if message.role == "assistant")
-        return (self.kind.from_json(said.calls[0].arguments) if said.calls else self.kind.from_text(said.text),)
+        try:
+            return (self.kind.from_json(said.calls[0].arguments) if said.calls else self.kind.from_text(said.text),)
+        except InvalidOutput:
+            return ()
 
     def _refused(self, response: ModelResponse, mine: Sequence[ToolCall], why: str) -> Verdict[OutputT_co]:
         if not mine:

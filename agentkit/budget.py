@@ -19,15 +19,16 @@ class Budget:
 
     Attributes:
         usage: of this run and all beneath it.
+        calls: that were run, here and beneath, by tool.
     """
 
-    __slots__ = ("_calls", "_is_refused", "_limits", "_parent", "usage")
+    __slots__ = ("_is_refused", "_limits", "_parent", "calls", "usage")
 
     def __init__(self, limits: Limits | None = None, parent: Budget | None = None) -> None:
         self.usage = Usage()
+        self.calls: Counter[str] = Counter()
         self._limits = limits
         self._parent = parent
-        self._calls: Counter[str] = Counter()
         self._is_refused = False  # a call beyond `Limits.tool_calls` was asked for
 
     def spend(self, usage: Usage) -> None:
@@ -43,20 +44,20 @@ class Budget:
             self.count_call(tool)
         return refusal
 
-    def count_call(self, tool: str) -> None:
+    def count_call(self, tool: str, times: int = 1) -> None:
         """Count a call that was run."""
-        self._calls[tool] += 1
+        self.calls[tool] += times
         if self._parent is not None:
-            self._parent.count_call(tool)
+            self._parent.count_call(tool, times)
 
     def _refusal(self, tool: str) -> str:
         limits = self._limits
         if limits is not None:
-            if limits.tool_calls is not None and self._calls.total() >= limits.tool_calls:
+            if limits.tool_calls is not None and self.calls.total() >= limits.tool_calls:
                 self._is_refused = True
                 return f"the limit of {limits.tool_calls} tool calls is reached"
             most = limits.calls_of(tool)
-            if most is not None and self._calls[tool] >= most:
+            if most is not None and self.calls[tool] >= most:
                 return f"the limit of {most} calls of this tool is reached: go on without it"
         return self._parent._refusal(tool) if self._parent is not None else ""
 

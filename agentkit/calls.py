@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agentkit._threads import Threads
-from agentkit.errors import CallNotDone, InvalidArgumentsError, ToolDefinitionError, ToolError, nearest
+from agentkit.errors import CallNotDone, InvalidArgumentsError, JournalError, ToolDefinitionError, ToolError, nearest
 from agentkit.messages import JsonObject, ToolCall, ToolErrorKind, ToolResult, clean_text
 from agentkit.policy import PendingCall
 from agentkit.tool import AnyTool, RunContext, is_async, takes_context
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CANCEL_GRACE", "CallsPending", "ValidatedCall", "failure", "run_call", "validate"]
 
 CANCEL_GRACE: Final = 1.0
-"""Seconds that an async tool has to clean up once it was cancelled, before it is left to itself."""
+"""Seconds that a tool has to come to its end once it was cancelled, before it is left to itself."""
 
 
 class CallsPending(Exception):
@@ -88,6 +88,7 @@ async def run_call(
 
     Raises:
         CallNotDone, CallsPending: as the function raised it.
+        JournalError: the run beneath could not be put on record, or somebody else is running it.
     """
     call, tool = checked.call, checked.tool
     seconds = min(tool.timeout or run.limits.tool_timeout, run.deadline - asyncio.get_running_loop().time())
@@ -104,6 +105,10 @@ async def run_call(
         output = as_output(work.result(), call.name)
     except (CallNotDone, CallsPending):
         raise
+    except JournalError as error:
+        if error.run_id == context.idempotency_key:  # the run beneath has not failed: it can be resumed, with this one
+            raise
+        return _failed(error, checked, run.limits.tool_output), ""
     except asyncio.CancelledError:
         if not work.cancelled():  # this run was cancelled
             raise
@@ -142,10 +147,23 @@ async def _call(
         return await run_isolated(_bind(function, checked.arguments, context), checked.call.name, threads)
     bound = _bind(function, checked.arguments, context)
     try:
-        returned = bound() if is_async(function) else await threads.submit(bound)
+        returned = bound() if is_async(function) else await _in_thread(bound, threads)
         return await returned if isinstance(returned, Awaitable) else returned
     except SystemExit as error:  # it would stop the event loop
         raise RuntimeError(f"SystemExit: {error}") from error
+
+
+async def _in_thread(bound: Callable[[], object], threads: Threads) -> object:
+    """Run a synchronous tool. One that is given up has its time to end, as an async one has: while it goes on, nobody
+    can find out what will have come of it."""
+    working = threads.submit(bound)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working}, timeout=CANCEL_GRACE)
+        if not working.cancel():
+            working.exception()  # nobody waits for it; Python warns unless it is looked at
+        raise
 
 
 def _bind(function: Callable[..., object], arguments: JsonObject, context: RunContext[object]) -> Callable[[], object]:

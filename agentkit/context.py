@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar, cast
 
 from agentkit._threads import Threads
 from agentkit.answer import Answer
 from agentkit.budget import Budget
-from agentkit.errors import ContextOverflowError, OutputError, ResumeError, RunBusyError, RunExistsError
+from agentkit.errors import ContextOverflowError, OutputError, ResumeError, RunBusyError, RunNotFoundError
 from agentkit.events import ModelEvent, OutputT_co, PartialOutput, RunResult
 from agentkit.hooks import OutOfTime, StopRun
 from agentkit.journal.base import Journal, Lease
@@ -90,7 +91,7 @@ class Run(RunState, Generic[OutputT_co]):
         limits: its bounds.
         is_extended: a run that a limit ended goes on, since these are other limits.
         deps: handed to tools.
-        decisions: on the calls that wait, by key.
+        decisions: those that are new, on the calls that wait, by key.
         caller: the call that it answers, if it answers one.
     """
 
@@ -112,14 +113,14 @@ class Run(RunState, Generic[OutputT_co]):
         self.journal = journal
         self.run_id = run_id
         self.limits = limits
-        self.decisions = decisions or {}
         self.caller = caller
         self.threads = Threads()
-        self.deadline = asyncio.get_running_loop().time() + limits.deadline
+        self.deadline = self._deadline_in(limits.deadline)
         self.waiting: dict[str, PendingCall] = {}  # what it is going to be paused for
         self._started = started
         self._is_extended = is_extended
         self._deps = deps
+        self._decisions = decisions or {}
         self._lease: Lease | None = None
         self._unwritten: list[Record] = []  # goes on record with what comes next
         self._window: Window | None = None
@@ -144,19 +145,15 @@ class Run(RunState, Generic[OutputT_co]):
             ResumeError: a decision is on no call that waits for one.
             StopRun: a hook refused the task.
         """
-        if self.caller is not None:
-            self.deadline = min(self.deadline, self.caller.run.deadline)
         if self._started is None:
             await self._resume()
             return
+        if self.caller is not None:
+            with suppress(RunNotFoundError):
+                await self._resume()  # the caller was interrupted: this run goes on where it was
+                return
         started, stopped = await self._task_shown_to_hooks(self._started)
-        try:
-            self._lease = await self.journal.begin(self.run_id, started)
-        except RunExistsError:
-            if self.caller is None:
-                raise
-            await self._resume()  # the caller was interrupted: this run goes on where it was
-            return
+        self._lease = await self.journal.begin(self.run_id, started)
         await self._begin(started)
         if stopped:
             raise stopped
@@ -180,16 +177,23 @@ class Run(RunState, Generic[OutputT_co]):
         if self.is_ended and not (self._is_extended and self.stop_reason in _LIMITS):
             self._answers = self._answer.reread(self.messages[-2:]) if self.stop_reason == "answer" else ()
             return
+        if started.parent and self.caller is None:
+            raise ResumeError(
+                f"The run {self.run_id!r} is beneath the run {started.parent!r}, whose limits and policy hold for it: "
+                "resume that one"
+            )
         if self._is_extended:
             self.extend_limits()
-        unasked = [key for key in self.decisions if key not in self.asked]
+        unasked = [key for key in self._decisions if key not in self.asked]
         if unasked and self.caller is None:
             raise ResumeError(
                 f"The run {self.run_id!r} has no call {unasked[0]!r} that waits for a decision: those that wait are "
                 f"{', '.join(self.asked) or 'none'}"
             )
-        self.deadline -= active_seconds(entries)
-        await self.record(RunResumed({key: made for key, made in self.decisions.items() if key in self.asked}))
+        self.deadline = self._deadline_in(self.limits.deadline - active_seconds(entries))
+        await self.record(RunResumed({key: made for key, made in self._decisions.items() if key in self.asked}))
+        if started.refused:  # so it stays, whatever became of the run
+            raise StopRun(started.refused)
         if self.turn is not None:
             await self._prepare()  # tells calls of tools from the answer
 
@@ -203,6 +207,11 @@ class Run(RunState, Generic[OutputT_co]):
                 if self.caller is None or asyncio.get_running_loop().time() >= self.deadline:
                     raise
             await asyncio.sleep(_PAUSE)
+
+    def _deadline_in(self, seconds: float) -> float:
+        """A moment of the event loop's time, and none behind the deadline of the run above."""
+        own = asyncio.get_running_loop().time() + seconds
+        return own if self.caller is None else min(own, self.caller.run.deadline)
 
     async def record(self, *records: Record) -> None:
         """Put on record what happened, then let it count.
@@ -360,13 +369,23 @@ class Run(RunState, Generic[OutputT_co]):
                 raise
         raise OutOfTime
 
+    async def after_tool(self, call: ToolCall, key: str, result: ToolResult) -> ToolResult:
+        """The result of a call that was run, as the hooks leave it.
+
+        Raises:
+            StopRun: a hook ended the run, or the deadline passed.
+        """
+        for hooks in self.setup.hooks:
+            result = await self.bounded(hooks.after_tool(self.context(call, key), call, result))
+        return result
+
     async def _task_shown_to_hooks(self, started: RunStarted) -> tuple[RunStarted, StopRun | None]:
         if not self.setup.hooks:
             return started, None
         try:
             shown = await self._shown_to_hooks(started.messages[-1:])
         except StopRun as stopped:
-            return started, stopped
+            return replace(started, refused=str(stopped) or "a hook refused the task"), stopped
         return replace(started, messages=(*started.messages[:-1], *shown)), None
 
     async def _shown_to_hooks(self, messages: Sequence[Message]) -> list[Message]:

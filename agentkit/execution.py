@@ -11,8 +11,8 @@ from agentkit.budget import Budget
 from agentkit.calls import CANCEL_GRACE, CallsPending, run_call
 from agentkit.events import ToolFinished, ToolStarted
 from agentkit.journal.records import CallFinished, CallStarted
-from agentkit.messages import ToolCall, ToolResult
-from agentkit.policy import PendingCall, canonical
+from agentkit.messages import ToolCall, ToolResult, canonical
+from agentkit.policy import PendingCall
 
 if TYPE_CHECKING:
     from agentkit.context import Run
@@ -66,7 +66,7 @@ async def _serve(
         run.waiting[outcome.key] = outcome
         return
     if isinstance(outcome, ToolResult):
-        await run.record(*admission.audit, CallFinished(place, key, outcome))
+        await run.record(*admission.audit, CallFinished(place, key, outcome, admission.whole))
         say(ToolFinished(call, outcome))
         return
     await run.record(*admission.audit, CallStarted(place, key, canonical(outcome.call.arguments)))
@@ -78,7 +78,6 @@ async def _serve(
     except CallsPending as paused:
         run.waiting.update((pending.key, pending) for pending in paused.calls)
         return
-    for hooks in run.setup.hooks:
-        result = await run.bounded(hooks.after_tool(run.context(outcome.call, key), outcome.call, result))
-    await run.record(CallFinished(place, key, result, whole, budget.usage))
+    result = await run.after_tool(outcome.call, key, result)
+    await run.record(CallFinished(place, key, result, whole, budget.usage, dict(budget.calls)))
     say(ToolFinished(outcome.call, result))

@@ -19,6 +19,9 @@ class StopRun(Exception):
 class OutOfTime(StopRun):
     """The run's deadline passed."""
 
+    def __str__(self) -> str:
+        return "a hook did not answer before the run's deadline"
+
 
 class Hooks:
     """Subclass it, and override what you need; give it to ``Agent(hooks=[…])``. Several are asked in order, each with

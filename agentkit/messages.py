@@ -5,13 +5,14 @@ This is the only language spoken inside agentkit; a vendor's wire format ends at
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, cast
 
 from agentkit.errors import ImageError
 
@@ -35,6 +36,7 @@ __all__ = [
     "ToolErrorKind",
     "ToolResult",
     "Usage",
+    "canonical",
     "clean_json",
     "clean_text",
     "dump_messages",
@@ -63,6 +65,7 @@ ToolErrorKind: TypeAlias = Literal[
 """``denied``: the policy or a person refused the call. ``unknown_outcome``: it was interrupted, and nobody knows
 whether it took effect."""
 
+_MAX_NESTING: Final = 100  # of a call's arguments; what reads JSON gives up at 200, and a record is around them
 _MAX_IMAGE: Final = 20 * 10**6  # bytes
 _BEGINNINGS: Final = {
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -318,9 +321,27 @@ def clean_json(value: JsonValue) -> JsonValue:
         return clean_text(value)
     if isinstance(value, dict):
         return {clean_text(str(key)): clean_json(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [clean_json(item) for item in value]
     return value
+
+
+def canonical(arguments: JsonObject) -> JsonObject:
+    """A copy with all keys sorted: equal arguments are written to the same JSON, in every process.
+
+    Raises:
+        TypeError: a value that JSON cannot say.
+        ValueError: nested deeper than 100, or a number of more than 4,300 digits: it could not be read again.
+    """
+    if _is_deeper(arguments, _MAX_NESTING):
+        raise ValueError(f"nested deeper than {_MAX_NESTING}")
+    return cast("JsonObject", json.loads(json.dumps(arguments, sort_keys=True)))
+
+
+def _is_deeper(value: JsonValue, depth: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and (depth == 0 or any(_is_deeper(item, depth - 1) for item in value))
 
 
 def dump_messages(messages: Sequence[Message]) -> str:

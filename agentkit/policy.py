@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -11,8 +10,8 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 from agentkit._globs import find, names, permits, restrains
 from agentkit._threads import Threads
 from agentkit.errors import ConfigError, ResumeError
-from agentkit.messages import JsonObject
-from agentkit.tool import AnyTool, Effect
+from agentkit.messages import JsonObject, canonical
+from agentkit.tool import AnyTool, Effect, is_async
 
 __all__ = [
     "Action",
@@ -24,7 +23,6 @@ __all__ = [
     "Rule",
     "Verdict",
     "as_decisions",
-    "canonical",
 ]
 
 Action: TypeAlias = Literal["allow", "deny", "ask", "modify"]
@@ -46,6 +44,9 @@ class Decision:
         reason: in words; the model reads it where the call is denied.
         arguments: instead of the call's own; None leaves them. They are validated like the model's.
         result: what the call came to, where the person knows: the model is told this and nothing is run.
+
+    Raises:
+        ConfigError: ``allow`` is no bool.
     """
 
     allow: bool
@@ -53,13 +54,17 @@ class Decision:
     arguments: JsonObject | None = None
     result: str | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.allow, bool):  # "no" would be taken for a yes
+            raise ConfigError(f"Decision.allow is {self.allow!r}: it must be True or False")
+
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
     """A call that waits for a decision.
 
     Attributes:
-        key: names it in `Agent.resume`: the call's idempotency key.
+        key: names it in `Agent.resume`; another one each time that the call is asked for anew, after an interruption.
         run_id: the run that made it; a call's run of its own, where an agent was called as a tool.
         tool: its name.
         arguments: exactly those that it will be run with, as JSON values with their keys sorted.
@@ -229,7 +234,7 @@ class Policy:
             return None
         handler: Callable[[PendingCall], object] = self.on_ask  # whatever its types promise
         try:
-            said = await Threads().submit(partial(handler, call))
+            said = handler(call) if is_async(handler) else await Threads().submit(partial(handler, call))
             if isinstance(said, Awaitable):
                 said = await said
             if isinstance(said, Decision) and said.arguments is not None:
@@ -243,17 +248,13 @@ class Policy:
         return Decision(False, f"the approval failed (on_ask returned {said!r}: it must be a bool or a Decision)")
 
 
-def canonical(arguments: JsonObject) -> JsonObject:
-    """A copy with all keys sorted: equal arguments are written to the same JSON, in every process.
+def as_decisions(given: Decisions) -> dict[str, Decision]:
+    """The same, each as a `Decision`.
 
     Raises:
-        TypeError: a value that JSON cannot say.
+        ConfigError: one is neither that nor a bool.
+        ResumeError: it has arguments that are not JSON.
     """
-    return cast("JsonObject", json.loads(json.dumps(arguments, sort_keys=True)))
-
-
-def as_decisions(given: Decisions) -> dict[str, Decision]:
-    """The same, each as a `Decision`."""
     decisions = {key: made if isinstance(made, Decision) else Decision(made) for key, made in given.items()}
     for key, decision in decisions.items():
         try:

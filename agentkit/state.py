@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -22,7 +23,7 @@ from agentkit.journal.records import (
 from agentkit.limits import Limits, StopReason
 from agentkit.messages import Message, ModelResponse, Problem, ToolCall, ToolErrorKind, ToolResult
 from agentkit.outputs import Outputs, output_name
-from agentkit.policy import PendingCall
+from agentkit.policy import Decision, PendingCall
 from agentkit.setup import Setup
 
 __all__ = ["RunState", "Turn"]
@@ -39,6 +40,7 @@ class Turn:
 
     response: ModelResponse
     started: dict[int, CallStarted] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
     results: dict[int, ToolResult] = field(default_factory=dict)
     made: dict[int, int] = field(default_factory=dict)  # calls with their results, as hashes
 
@@ -68,6 +70,7 @@ class RunState:
         outputs: the tools' whole outputs, kept for agents that have a context budget.
         taint: what brought untrusted content into the conversation: a tool's name, or "a message".
         asked: the calls that it was paused for, by key.
+        decided: what was decided on such calls, by key.
         tool_choice: what the next turn may do.
         problems: all that were met.
         text: of the last turn.
@@ -87,6 +90,7 @@ class RunState:
         self.outputs = Outputs(limits.tool_output)
         self.taint: str | None = None
         self.asked: Mapping[str, PendingCall] = {}
+        self.decided: dict[str, Decision] = {}
         self.tool_choice = "auto"
         self.problems: list[Problem] = []
         self.text = ""
@@ -131,8 +135,10 @@ class RunState:
                 self.messages.append(response.message)
                 self.turn = Turn(response)
             case CallStarted(place) if self.turn:
+                is_first = place not in self.turn.started
                 self.turn.started[place] = record
-                if self._is_replaying:  # else it was counted when it was admitted
+                self.turn.attempts[place] += 1
+                if self._is_replaying and is_first:  # else it was counted when it was admitted
                     self.budget.count_call(self.turn.response.calls[place].name)
             case CallFinished() if self.turn:
                 self._finish_call(self.turn, record)
@@ -145,7 +151,8 @@ class RunState:
                 self.compacted = record
                 if response is not None:
                     self.budget.spend(response.usage)
-            case RunResumed():
+            case RunResumed(decisions):
+                self.decided |= decisions
                 self.is_ended = False
                 self.stop_reason = None
                 self.messages = self.messages[: len(self.messages) - self._broken_off]
@@ -209,6 +216,8 @@ class RunState:
             self.tool_choice = "auto"  # `required` and a tool's name hold until the first result
         if self._is_replaying:  # else the runs beneath have counted it
             self.budget.spend(record.usage)
+            for tool, times in record.calls.items():
+                self.budget.count_call(tool, times)
 
     def _end_step(self, messages: Sequence[Message]) -> None:
         if self.turn is None:

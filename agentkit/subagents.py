@@ -98,6 +98,6 @@ def _run_beneath(agent: SubAgent[OutputT_co], context: RunContext[object], task:
         replace(agent.setup.started([message]), parent=above.run_id),
         limits=agent.limits,
         deps=context.deps,
-        decisions=above.decisions,
+        decisions=above.decided,
         caller=caller,
     )

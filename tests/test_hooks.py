@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, Limits, Message, RunContext, ToolCall, ToolResult, tool
+from agentkit.errors import JournalUnavailableError
 from agentkit.hooks import Hooks, StopRun
 from agentkit.journal.memory import MemoryJournal
 from agentkit.messages import ModelResponse
+from agentkit.policy import Policy, Rule
 from agentkit.providers.base import ModelRequest
 from agentkit.testing import ScriptedProvider
+from tests.faults import FragileJournal
 
 done: list[int] = []
 
@@ -150,6 +153,29 @@ async def test_a_guardrail_ends_the_run(place: str, asked: int, ran: int) -> Non
     assert await agent.resume(result.run_id) == result
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_task_that_was_refused_is_not_done_when_the_run_is_resumed(is_late: bool) -> None:
+    """Not if its process died just then, nor if there was no time to ask the hook."""
+
+    class Refuses(Hooks):
+        async def on_message(self, context: RunContext[Any], message: Message) -> Message:
+            if is_late:
+                await asyncio.Event().wait()
+            raise StopRun("not this")
+
+    journal = FragileJournal()
+    agent = Agent(ScriptedProvider([]), hooks=[Refuses()], journal=journal, limits=Limits(deadline=0.05))
+    journal.fails = "before run_ended"
+    with pytest.raises(JournalUnavailableError):
+        await agent.run("Do evil.", run_id="r")
+    for _ in range(2):
+        result = await agent.resume("r", limits=Limits(deadline=60))
+        assert (result.stop_reason, result.output) == ("guardrail", "")
+        assert result.problems[0].message == (
+            "a hook did not answer before the run's deadline" if is_late else "not this"
+        )
+
+
 async def test_what_a_guardrail_refuses_is_nowhere() -> None:
     agent = Agent(ScriptedProvider(["the secret"]), hooks=[Refuses("after_model")], journal=MemoryJournal())
     result = await agent.run("What is it?")
@@ -167,6 +193,18 @@ async def test_a_call_is_answered_without_being_run() -> None:
     result = await Agent(model, tools=[double], hooks=[Knows()]).run("Double 1.")
     assert result.messages[2].results == [ToolResult("c", "double", "I know: 2")]
     assert done == []
+
+
+async def test_arguments_that_are_changed_in_place_are_what_is_decided_on_and_run() -> None:
+    class Changes(Hooks):
+        async def before_tool(self, context: RunContext[Any], call: ToolCall) -> ToolCall:
+            call.arguments["number"] = 21
+            return call
+
+    model = ScriptedProvider([ToolCall("double", {"number": 1}), "42"])
+    policy = Policy([Rule("double", "allow", arguments={"number": "21"}), Rule("*", "deny")])
+    await Agent(model, tools=[double], hooks=[Changes()], policy=policy).run("Double 1.")
+    assert done == [21]
 
 
 async def test_arguments_that_do_not_fit_are_not_run() -> None:

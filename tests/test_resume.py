@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from agentkit import Agent, Limits, OutputError, RunContext, ToolCall, tool
+from agentkit import Agent, Hooks, Limits, OutputError, RunContext, ToolCall, ToolResult, tool
 from agentkit.errors import (
     CallNotDone,
+    ConfigError,
+    JournalUnavailableError,
     ProviderConnectionError,
     ResumeError,
     RunBusyError,
@@ -21,6 +25,8 @@ from agentkit.journal.memory import MemoryJournal
 from agentkit.journal.records import CallDecided
 from agentkit.policy import Decision, PendingCall, Policy, Rule
 from agentkit.testing import ScriptedProvider, Step
+from tests.faults import FragileJournal
+from tests.waits import wait_for
 
 ASK = Policy([Rule("send", "ask")])
 
@@ -126,6 +132,14 @@ class TestPaused:
         paused = await agent.run("Write to Ada.")
         assert (await agent.resume(paused.run_id)).pending == paused.pending
 
+    async def test_a_decision_that_is_none(self) -> None:
+        post, journal = Post(), MemoryJournal()
+        agent = asking([ToolCall("send", {"to": "Ada"})], journal, post)
+        paused = await agent.run("Write to Ada.")
+        with pytest.raises(ConfigError, match="'no'"):
+            await agent.resume(paused.run_id, {paused.pending[0].key: "no"})  # type: ignore[dict-item]
+        assert post.sent == []
+
     async def test_a_decision_on_no_call(self) -> None:
         journal = MemoryJournal()
         agent = asking([ToolCall("send", {"to": "Ada"})], journal, Post())
@@ -133,6 +147,33 @@ class TestPaused:
         with pytest.raises(ResumeError, match=f"'nothing'.*{paused.pending[0].key}"):
             await agent.resume(paused.run_id, {"nothing": True})
         assert (await agent.resume(paused.run_id)).stop_reason == "paused"
+
+    async def test_a_decision_on_record_is_not_asked_for_again(self) -> None:
+        post, journal = Post(), FragileJournal()
+        paused = await asking([ToolCall("send", {"to": "Ada"})], journal, post).run("Write to Ada.")
+        journal.fails = "behind run_resumed"
+        with pytest.raises(JournalUnavailableError):
+            await asking([], journal, post).resume(paused.run_id, {paused.pending[0].key: True})
+        assert post.sent == []
+        result = await asking(["Done."], journal, post).resume(paused.run_id)
+        assert (result.output, post.sent) == ("Done.", ["Ada"])
+
+    async def test_a_decision_is_on_one_attempt_only(self) -> None:
+        """Who gives it twice, since the first time their process died, does not mean: do it twice."""
+        post, journal = Post(), FragileJournal()
+        paused = await asking([ToolCall("send", {"to": "Ada"})], journal, post).run("Write to Ada.")
+        decisions = {paused.pending[0].key: True}
+        for attempts in (1, 2):
+            journal.fails = "before call_finished"
+            with pytest.raises(JournalUnavailableError):
+                await asking([], journal, post).resume(paused.run_id, decisions)
+            paused = await asking([], journal, post).resume(paused.run_id, decisions)
+            assert paused.stop_reason == "paused"
+            assert paused.pending[0].is_interrupted
+            assert post.sent == ["Ada"] * attempts
+            with pytest.raises(ResumeError):
+                await asking([], journal, post).resume(paused.run_id, decisions)
+            decisions = {paused.pending[0].key: True}  # this does mean it
 
     async def test_a_typed_answer(self) -> None:
         post, journal = Post(), MemoryJournal()
@@ -258,6 +299,75 @@ class TestInterrupted:
         assert result.messages[2].results[0].content == ("found 3" if is_done else "paid")
         assert len(done) == (1 if is_done else 2)
 
+    async def test_reconcile_is_not_asked_about_a_call_that_is_still_being_made(self) -> None:
+        done: list[str] = []
+        journal = FragileJournal()
+
+        def find() -> str:
+            if not done:
+                raise CallNotDone
+            return "paid"
+
+        @tool(effect="write", reconcile=find)
+        def pay() -> str:
+            """Pay, when the run has failed."""
+            wait_for(lambda: not journal.fails)
+            done.append("paid")
+            return "paid"
+
+        @tool(effect="read")
+        async def look() -> str:
+            """Look."""
+            return "seen"
+
+        model = ScriptedProvider([[ToolCall("pay", {}), ToolCall("look", {})], "Done."])
+        agent = Agent(model, tools=[pay, look], journal=journal)
+        journal.fails = "before call_finished"
+        with pytest.raises(JournalUnavailableError):
+            await agent.run("Go.", run_id="r")
+        assert (await agent.resume("r")).output == "Done."
+        assert done == ["paid"]
+
+    async def test_what_reconcile_finds_passes_the_hooks(self) -> None:
+        class Redacts(Hooks):
+            async def after_tool(self, context: RunContext[Any], call: ToolCall, result: ToolResult) -> ToolResult:
+                return replace(result, content=result.content.replace("secret", "…"))
+
+        def find() -> str:
+            return "the secret was paid"
+
+        @tool(effect="write", reconcile=find)
+        async def pay() -> str:
+            """Pay."""
+            return "the secret was paid"
+
+        agent = Agent(ScriptedProvider([ToolCall("pay", {}), "Done."]), tools=[pay], hooks=[Redacts()])
+        await self.interrupted(agent)
+        assert (await agent.resume("r")).messages[2].results[0].content == "the … was paid"
+
+    async def test_a_call_counts_once_however_often_it_is_interrupted(self) -> None:
+        @tool(effect="read")
+        async def look() -> str:
+            """Look."""
+            return "seen"
+
+        @tool
+        async def pay() -> str:
+            """Pay."""
+            return "paid"
+
+        model = ScriptedProvider([ToolCall("look", {}), ToolCall("pay", {}), "Done."])
+        journal = FragileJournal()
+        agent = Agent(model, tools=[look, pay], limits=Limits(tool_calls=2), journal=journal)
+        await self.interrupted(agent)
+        for fails in ("before call_finished", "behind model_answered", "before call_finished"):
+            journal.fails = fails
+            with pytest.raises(JournalUnavailableError):
+                await agent.resume("r")
+        paused = await agent.resume("r")
+        result = await agent.resume("r", {paused.pending[0].key: True})
+        assert (result.output, result.messages[4].results[0].content) == ("Done.", "paid")
+
     async def test_a_reconcile_that_fails_is_no_answer(self) -> None:
         def find() -> str:
             raise ConnectionError("the bank is closed")
@@ -331,6 +441,13 @@ class TestFailed:
         result = await agent.run("Hi.")
         assert [problem.kind for problem in result.problems] == ["invalid_output"] * 2
         assert await agent.resume(result.run_id) == result
+
+    async def test_an_agent_that_answers_with_another_type(self) -> None:
+        journal = MemoryJournal()
+        await Agent(ScriptedProvider(["[1]"]), output=list[int], journal=journal).run("Hi.", run_id="r")
+        with pytest.raises(OutputError) as caught:
+            await Agent(ScriptedProvider([]), output=dict[str, int], journal=journal).resume("r")
+        assert caught.value.result.output == "[1]"
 
     async def test_ids(self) -> None:
         agent = Agent(ScriptedProvider(["Hello."]), journal=MemoryJournal())

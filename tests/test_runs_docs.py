@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from agentkit import Agent, Tool, ToolCall
 from agentkit.errors import ProviderConnectionError
 from agentkit.journal.memory import MemoryJournal
+from agentkit.policy import Decision, Policy, Rule
 from agentkit.testing import ScriptedProvider, Step
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +51,6 @@ class TestRuns:
         assert agent.resume_sync("rent-2026-11") == result
 
     def test_decide(self, names: dict[str, Any]) -> None:
-        from agentkit.policy import Policy, Rule
-
         steps = [[ToolCall("balance", {"account": "1"}), ToolCall("pay", {"account": "1", "amount": 3})], "No, then."]
         agent = Agent(
             ScriptedProvider(steps), tools=[names["balance"], names["pay"]], policy=Policy([Rule("*", "ask")])
@@ -58,6 +58,16 @@ class TestRuns:
         paused = agent.run_sync("Go.")
         result = asyncio.run(names["decide"](agent, paused.run_id))
         assert [made.content.split(":")[0] for made in result.messages[2].results] == ["120", "'pay' was not run"]
+
+    def test_pending_calls_are_decided_elsewhere(self, names: dict[str, Any]) -> None:
+        model = ScriptedProvider([ToolCall("pay", {"account": "é", "amount": 100}), "Done."])
+        agent = Agent(model, tools=[names["pay"]], policy=Policy([Rule("pay", "ask")]))
+        paused = agent.run_sync("Pay the rent.")
+        calls = names["received"](names["to_send"](paused))
+        assert calls == paused.pending
+        decision = Decision(**json.loads(json.dumps(asdict(Decision(False, "too much")))))
+        result = agent.resume_sync(paused.run_id, {calls[0].key: decision})
+        assert "too much" in result.messages[2].results[0].content
 
     def test_sessions_and_forks(self, names: dict[str, Any]) -> None:
         agent = Agent(ScriptedProvider(["Hello.", "Ada.", "Otherwise."]), journal=MemoryJournal())

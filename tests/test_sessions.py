@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
 
-from agentkit import Agent, ToolCall, tool
+from agentkit import Agent, Limits, ToolCall, tool
 from agentkit.errors import ConfigError, ProviderConnectionError, RunBusyError, RunNotFoundError, UnfinishedRunError
+from agentkit.events import ModelEvent
 from agentkit.journal.export import export
 from agentkit.journal.memory import MemoryJournal
 from agentkit.journal.replay import conversation
 from agentkit.messages import ReasoningPart, TextPart
 from agentkit.policy import Policy, Rule
+from agentkit.providers.base import ModelRequest
 from agentkit.testing import ScriptedProvider, Step
 
 
@@ -84,6 +88,22 @@ class TestSession:
             await agent.run("b")
         await agent.resume(caught.value.run_id)
         await agent.run("b")
+        assert said(agent, 2) == ["a", "one", "b"]
+
+    async def test_what_was_broken_off_is_not_said_twice(self) -> None:
+        class Slow(ScriptedProvider):
+            async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+                async for event in super().stream(request):
+                    yield event
+                    if len(self.requests) == 1:
+                        await asyncio.Event().wait()
+
+        agent = Agent(Slow(["one", "one", "two"]), session="s", limits=Limits(deadline=0.05))
+        broken_off = await agent.run("a")
+        assert broken_off.stop_reason == "deadline"
+        assert await conversation(agent.journal, broken_off.run_id) == broken_off.messages
+        await agent.resume(broken_off.run_id, limits=Limits())
+        await agent.run("b", limits=Limits())
         assert said(agent, 2) == ["a", "one", "b"]
 
     async def test_or_was_deleted(self) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from agentkit import Agent, Limits, RunContext, ToolCall, tool
-from agentkit.errors import ConfigError, ProviderConnectionError, RunBusyError
+from agentkit import Agent, Hooks, Limits, Message, RunContext, Tool, ToolCall, ToolResult, tool
+from agentkit.errors import ConfigError, JournalUnavailableError, ProviderConnectionError, ResumeError, RunBusyError
+from agentkit.events import ToolFinished
 from agentkit.journal.base import Lease
 from agentkit.journal.memory import MemoryJournal
 from agentkit.policy import Policy, Rule
+from agentkit.providers.base import ModelRequest
 from agentkit.testing import ScriptedProvider, Step
+from tests.faults import FragileJournal
+from tests.waits import eventually
 
 posted: list[str] = []
 
@@ -193,6 +199,96 @@ class TestAsTool:
         await refused.wait()
         journal.release(lease)
         assert (await resumed).messages[2].results[0].content == "Helped."
+
+    async def test_its_run_fails_with_its_journal(self) -> None:
+        """What it has done would be done again, if its caller were told that it failed."""
+        journal = FragileJournal()
+        inner = helper(ToolCall("post", {"text": "it"}), "Posted.")
+        model = ScriptedProvider([ToolCall("helper", {"task": "Post."}), "Done."])
+        outer = Agent(model, tools=[inner.as_tool()], journal=journal)
+        journal.fails = "behind call_finished"
+        with pytest.raises(JournalUnavailableError, match="no room") as caught:
+            await outer.run("Go.", run_id="r")
+        assert (caught.value.run_id, [message.text for message in caught.value.messages]) == ("r", ["Go."])
+        assert (await outer.resume("r")).output == "Done."
+        assert posted == ["it"]
+
+    async def test_its_calls_count_when_its_caller_is_resumed(self) -> None:
+        journal = FragileJournal()
+        inner = helper(ToolCall("search", {"query": "a"}), "Found.")
+        model = ScriptedProvider([ToolCall("helper", {"task": "Search."}), ToolCall("look", {})])
+        look = Tool.from_schema("look", "Look.", {"type": "object"}, lambda: "seen", effect="read")
+        outer = Agent(model, tools=[inner.as_tool(), look], journal=journal, limits=Limits(tool_calls=2))
+        with pytest.raises(JournalUnavailableError):
+            async for event in outer.stream("Go.", run_id="r"):
+                if isinstance(event, ToolFinished):
+                    journal.fails = "behind model_answered"
+        result = await outer.resume("r")
+        assert result.stop_reason == "tool_calls"
+        assert "limit of 2 tool calls" in result.messages[4].results[0].content
+
+    async def test_its_hooks_see_its_task_once(self) -> None:
+        class Notes(Hooks):
+            def __init__(self) -> None:
+                self.seen: list[str] = []
+
+            async def on_message(self, context: RunContext[None], message: Message) -> Message:
+                self.seen.append(message.text)
+                return message
+
+        notes = Notes()
+        inner = helper(ToolCall("post", {"text": "it"}), policy=Policy([Rule("post", "ask")]), hooks=[notes])
+        outer = asking(inner)
+        paused = await outer.run("Get help.")
+        await outer.resume(paused.run_id)
+        assert notes.seen == ["Help."]
+
+    async def test_its_time_goes_on_when_both_are_resumed(self) -> None:
+        class Slow(Hooks):
+            async def before_model(self, context: RunContext[Any], request: ModelRequest) -> ModelRequest:
+                begun = time.monotonic()
+                await eventually(lambda: time.monotonic() > begun + 0.6)
+                return request
+
+        policy = Policy([Rule("post", "ask")])
+        inner = helper(ToolCall("post", {"text": "it"}), "Posted.", policy=policy, hooks=[Slow()])
+        outer = asking(inner, "All done.", limits=Limits(deadline=1))
+        paused = await outer.run("Get help.")
+        inner.hooks = ()
+        result = await outer.resume(paused.run_id, {paused.pending[0].key: True})
+        assert (result.output, posted) == ("All done.", ["it"])
+
+    async def test_it_is_resumed_only_with_its_caller(self) -> None:
+        inner = helper(ToolCall("post", {"text": "it"}), "Posted.", policy=Policy([Rule("post", "ask")]))
+        outer = asking(inner, "All done.")
+        paused = await outer.run("Get help.")
+        (pending,) = paused.pending
+        with pytest.raises(ResumeError, match=paused.run_id):
+            await outer.resume(pending.run_id, {pending.key: True})
+        await outer.resume(paused.run_id, {pending.key: True})
+        assert (await outer.resume(pending.run_id)).stop_reason == "answer"  # it only says so
+        assert posted == ["it"]
+
+    @pytest.mark.parametrize("keep_ended", [True, False])
+    async def test_what_it_did_is_not_forgotten_before_its_caller_ended(self, keep_ended: bool) -> None:
+        class FailsOnce(Hooks):
+            failures = 0
+
+            async def after_tool(self, context: RunContext[Any], call: ToolCall, result: ToolResult) -> ToolResult:
+                self.failures += 1
+                if self.failures == 1:
+                    raise LookupError
+                return result
+
+        inner = helper(ToolCall("post", {"text": "it"}), "Posted.")
+        model = ScriptedProvider([ToolCall("helper", {"task": "Post."}), "Done."])
+        journal = MemoryJournal(keep_ended=keep_ended)
+        outer = Agent(model, tools=[inner.as_tool()], journal=journal, hooks=[FailsOnce()])
+        with pytest.raises(LookupError):
+            await outer.run("Go.", run_id="r")
+        assert (await outer.resume("r")).output == "Done."
+        assert posted == ["it"]
+        assert len(await journal.runs()) == (2 if keep_ended else 0)
 
     async def test_dependencies_go_down(self) -> None:
         seen: list[object] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -72,8 +73,6 @@ async def _chosen(journal: Journal, given: Sequence[str]) -> list[RunInfo]:
 
 
 async def _delete(journal: Journal, run_ids: Sequence[str]) -> None:
-    """The parents first: if it is interrupted, no run is left whose calls have lost what they did."""
-    everything = await journal.runs(limit=SEARCHED)
     for run_id in run_ids:
-        await journal.delete(run_id)
-        await _delete(journal, [run.run_id for run in everything if run.parent == run_id])
+        with suppress(RunNotFoundError):  # it was beneath another of them
+            await journal.delete(run_id)

@@ -46,6 +46,7 @@ SCHEMA: Final = (
     """,
     "CREATE INDEX runs_by_start ON runs (started)",
     "CREATE INDEX runs_by_session ON runs (session, started)",
+    "CREATE INDEX runs_by_parent ON runs (parent) WHERE parent <> ''",
 )
 
 

@@ -19,6 +19,7 @@ from agentkit.journal._tables import Tables
 from agentkit.journal._worker import Worker
 from agentkit.journal.base import Entry, Journal, Lease, RunInfo, prompt_of
 from agentkit.journal.records import Record, RunEnded, RunStarted, dump_record, load_record
+from agentkit.messages import clean_text
 
 __all__ = ["SQLJournal"]
 
@@ -47,7 +48,7 @@ class SQLJournal(Journal):
     async def begin(self, run_id: str, started: RunStarted) -> Lease:
         """See `Journal.begin`."""
         owner, line = new_owner(), _line(started)
-        prompt = prompt_of(started).replace("\0", "")  # PostgreSQL has no NUL in texts
+        prompt = clean_text(prompt_of(started)).replace("\0", "")  # PostgreSQL has no NUL in texts
         heading = Heading(started.agent, started.model, started.session, started.parent, prompt)
         return await self._take(lambda tables: tables.insert(run_id, owner, heading, line))
 
@@ -63,12 +64,20 @@ class SQLJournal(Journal):
         lines = [_line(record) for record in records]
         last = records[-1]
         stop_reason = last.stop_reason if isinstance(last, RunEnded) else None
-        await asyncio.wrap_future(self._submit(lambda tables: tables.append(lease, lines, stop_reason)))
+        written = asyncio.wrap_future(self._submit(lambda tables: tables.append(lease, lines, stop_reason)))
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        await asyncio.shield(written)  # what came of a call is kept, whoever is cancelled
 
     def release(self, lease: Lease) -> None:
         """See `Journal.release`."""
+        _, tables = self._worker()
+
+        def look(released: Future[None]) -> None:
+            if released.exception() is not None:
+                tables.release_later(lease)
+
         with suppress(JournalError):  # closed: then the lease was given back already
-            self._submit(lambda tables: tables.release(lease))
+            self._submit(lambda tables: tables.release(lease)).add_done_callback(look)
 
     async def entries(self, run_id: str) -> list[Entry]:
         """See `Journal.entries`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from agentkit.errors import LeaseLostError, RunBusyError, RunExistsError, RunNotFoundError
@@ -39,6 +40,7 @@ class Tables(ABC):
     def __init__(self, *, lease_ttl: float) -> None:
         self._ttl = lease_ttl
         self._held: dict[str, _OwnedLease] = {}  # by owner
+        self._unreleased: dict[str, _OwnedLease] = {}  # given back, but the others could not be told so yet
         self._undo: list[Callable[[], object]] = []
 
     @abstractmethod
@@ -57,6 +59,9 @@ class Tables(ABC):
     def _now(self) -> float:
         """Seconds since 1970, by the clock that all who use this database share."""
 
+    def _lock(self, name: str) -> None:  # noqa: B027 - where only one transaction writes at a time, there is no need
+        """Let no other transaction lock the same before this one ends."""
+
     @abstractmethod
     def _disconnect(self) -> None: ...
 
@@ -73,6 +78,8 @@ class Tables(ABC):
 
     def insert(self, run_id: str, owner: str, heading: Heading, line: Line) -> Lease:
         """Put a new run on record, held by ``owner``."""
+        if heading.session:
+            self._refuse_if_session_is_busy(run_id, heading.session)
         is_new = self._change(
             "INSERT INTO runs (run_id, agent, model, session, parent, prompt, started, updated, records, fence, owner, "
             "lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?) ON CONFLICT DO NOTHING",
@@ -118,10 +125,16 @@ class Tables(ABC):
         lease.seq += len(lines)
 
     def release(self, lease: Lease) -> None:
-        """Give a lease back. If this fails, it expires."""
+        """Give a lease back."""
         if isinstance(lease, _OwnedLease) and lease.keeper is self:
             self._held.pop(lease.owner, None)
             self._set_expiry(lease, 0.0)
+
+    def release_later(self, lease: Lease) -> None:
+        """Do it with the next renewal: it could not be done at once."""
+        if isinstance(lease, _OwnedLease) and lease.keeper is self:
+            self._held.pop(lease.owner, None)
+            self._unreleased[lease.owner] = lease
 
     def lines(self, run_id: str) -> list[SavedLine]:
         """A run's records, in order."""
@@ -146,20 +159,36 @@ class Tables(ABC):
         return [RunInfo(*(*row[:10], _Holder(*row[10:]).is_alive(now))) for row in rows]
 
     def delete(self, run_id: str) -> None:
-        """Forget a run."""
+        """Forget a run, and those beneath it."""
         while True:
-            owner = (holder := self._holder(run_id)).owner
-            self._refuse_if_busy(run_id, holder, self._now())
-            if self._change("DELETE FROM runs WHERE run_id = ? AND owner = ?", run_id, owner):
-                return
+            doomed = self._with_those_beneath(run_id)
+            holders = [self._holder(each) for each in doomed]
+            now = self._now()
+            for each, holder in zip(doomed, holders, strict=True):
+                self._refuse_if_busy(each, holder, now)
+            if self._change("DELETE FROM runs WHERE run_id = ? AND owner = ?", run_id, holders[0].owner):
+                break
+        for beneath in doomed[1:]:
+            self._change("DELETE FROM runs WHERE run_id = ?", beneath)
+
+    def _with_those_beneath(self, run_id: str) -> list[str]:
+        found = [run_id]
+        for upper in found:
+            rows = self._rows("SELECT run_id FROM runs WHERE parent = ? AND parent <> ''", upper)
+            found += [beneath for (beneath,) in rows]
+        return found
 
     @property
     def renew_every(self) -> float | None:
-        """How often to `renew`, in seconds; None while no lease is held."""
-        return self._ttl / 3 if self._held else None
+        """How often to `renew`, in seconds; None while there is nothing to do."""
+        return self._ttl / 3 if self._held or self._unreleased else None
 
     def renew(self) -> None:
-        """Make the leases that are held last longer."""
+        """Make the leases that are held last longer, and give those back that are not."""
+        for lease in list(self._unreleased.values()):
+            self._set_expiry(lease, 0.0)
+            del self._unreleased[lease.owner]
+            self._undo.append(partial(self.release_later, lease))
         until = self._now() + self._ttl
         for lease in list(self._held.values()):
             if not self._set_expiry(lease, until):
@@ -167,9 +196,10 @@ class Tables(ABC):
 
     def release_all(self) -> None:
         """Give all leases back."""
-        for lease in self._held.values():
+        for lease in [*self._held.values(), *self._unreleased.values()]:
             self._set_expiry(lease, 0.0)
         self._held.clear()
+        self._unreleased.clear()
 
     def _rows(self, sql: str, *values: Value) -> Sequence[tuple[Any, ...]]:
         cursor = self._execute(sql, values)
@@ -198,13 +228,24 @@ class Tables(ABC):
         return _Holder(*rows[0])
 
     def _refuse_if_busy(self, run_id: str, holder: _Holder, now: float) -> None:
-        if holder.is_alive(now):
+        if holder.is_alive(now) and holder.owner not in self._unreleased:
             owner = in_words(holder.owner)
             raise RunBusyError(
                 f"Run {run_id!r} is being run by {owner} (host:process id): wait until it is done, or end that "
                 f"process. A process that died on another machine is waited for {self._ttl:g} s",
                 owner=owner,
             )
+
+    def _refuse_if_session_is_busy(self, run_id: str, session: str) -> None:
+        self._lock(session)
+        now = self._now()
+        others = self._rows(
+            "SELECT fence, owner, lease_until, records, run_id FROM runs "
+            "WHERE session = ? AND lease_until > ? AND run_id <> ?",
+            *(session, now, run_id),
+        )
+        for *holder, other in others:
+            self._refuse_if_busy(other, _Holder(*holder), now)
 
     def _write(self, run_id: str, fence: int, seq: int, lines: Sequence[Line]) -> None:
         for place, line in enumerate(lines, seq):

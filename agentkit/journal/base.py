@@ -76,6 +76,7 @@ class Journal(ABC):
 
         Raises:
             RunExistsError: there is a run of this id.
+            RunBusyError: somebody is running another run of its session.
         """
 
     @abstractmethod
@@ -113,11 +114,11 @@ class Journal(ABC):
 
     @abstractmethod
     async def delete(self, run_id: str) -> None:
-        """Forget a run.
+        """Forget a run, and those beneath it.
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunBusyError: somebody is running it.
+            RunBusyError: somebody is running one of them.
         """
 
     async def close(self) -> None:  # noqa: B027 - a journal in memory holds nothing to release

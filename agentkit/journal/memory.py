@@ -31,8 +31,8 @@ class MemoryJournal(Journal):
 
     Args:
         runs: how many are kept; beyond that the oldest that nobody runs is forgotten, or the oldest session.
-        keep_ended: False forgets a run that has ended, unless it is part of a session. An agent that is given no
-            journal has one of these.
+        keep_ended: False forgets a run that has ended, unless it is part of a session, or beneath a run that has not
+            ended. An agent that is given no journal has one of these.
     """
 
     def __init__(self, *, runs: int = 1000, keep_ended: bool = True) -> None:
@@ -45,6 +45,9 @@ class MemoryJournal(Journal):
         """See `Journal.begin`."""
         if run_id in self._runs:
             raise RunExistsError(f"There is a run {run_id!r} already: resume it, or give another run_id")
+        for other, there in self._runs.items():
+            if there.is_leased and started.session and there.started.session == started.session:
+                raise _busy(other)
         kept = self._runs[run_id] = _Kept(started, [Entry(1, time.time(), started)], next(self._fences), True)
         return Lease(run_id, kept.fence, 1)
 
@@ -52,7 +55,7 @@ class MemoryJournal(Journal):
         """See `Journal.acquire`."""
         kept = self._kept(run_id)
         if kept.is_leased:
-            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
+            raise _busy(run_id)
         kept.fence = next(self._fences)
         kept.is_leased = True
         return Lease(run_id, kept.fence, len(kept.entries))
@@ -73,10 +76,11 @@ class MemoryJournal(Journal):
         if kept is None or kept.fence != lease.fence:
             return
         kept.is_leased = False
-        del self._runs[lease.run_id]
         if self._is_wanted(kept):
-            self._runs[lease.run_id] = kept
+            self._runs[lease.run_id] = self._runs.pop(lease.run_id)
             self._forget_oldest()
+        else:
+            self._forget(lease.run_id)
 
     async def entries(self, run_id: str) -> list[Entry]:
         """See `Journal.entries`."""
@@ -89,9 +93,12 @@ class MemoryJournal(Journal):
 
     async def delete(self, run_id: str) -> None:
         """See `Journal.delete`."""
-        if self._kept(run_id).is_leased:
-            raise RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
-        del self._runs[run_id]
+        self._kept(run_id)  # is there
+        doomed = self._with_those_beneath(run_id)
+        for each in doomed:
+            if self._runs[each].is_leased:
+                raise _busy(each)
+        self._forget(run_id)
 
     def _kept(self, run_id: str) -> _Kept:
         kept = self._runs.get(run_id)
@@ -104,7 +111,9 @@ class MemoryJournal(Journal):
 
     def _is_wanted(self, kept: _Kept) -> bool:
         end = kept.end
-        return self._keep_ended or end is None or end.stop_reason == "paused" or bool(kept.started.session)
+        started = kept.started
+        is_ended = end is not None and end.stop_reason != "paused"
+        return self._keep_ended or not is_ended or bool(started.session) or started.parent in self._runs
 
     def _forget_oldest(self) -> None:
         """The run that was released longest ago; of a session all runs, since each builds on those before it."""
@@ -114,11 +123,27 @@ class MemoryJournal(Journal):
         busy = {kept.started.session for kept in self._runs.values() if kept.is_leased} | {newest}
         for run_id, kept in self._runs.items():
             session = kept.started.session
-            if not kept.is_leased and (not session or session not in busy):
-                forgotten = [i for i, other in self._runs.items() if session and other.started.session == session]
-                for old in forgotten or [run_id]:
-                    del self._runs[old]
-                return
+            if kept.is_leased or (session and session in busy) or kept.started.parent in self._runs:
+                continue
+            forgotten = [i for i, other in self._runs.items() if session and other.started.session == session]
+            for old in forgotten or [run_id]:
+                self._forget(old)
+            return
+
+    def _forget(self, run_id: str) -> None:
+        """Forget a run, and those beneath it: their calls are its calls."""
+        for each in self._with_those_beneath(run_id):
+            del self._runs[each]
+
+    def _with_those_beneath(self, run_id: str) -> list[str]:
+        found = [run_id]
+        for upper in found:
+            found += [beneath for beneath, kept in self._runs.items() if kept.started.parent == upper]
+        return found
+
+
+def _busy(run_id: str) -> RunBusyError:
+    return RunBusyError(f"The run {run_id!r} is going on in this process: wait for its end, or cancel it")
 
 
 def _info(run_id: str, kept: _Kept) -> RunInfo:

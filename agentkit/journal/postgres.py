@@ -103,6 +103,9 @@ class _PostgresTables(Tables):
         [(now,)] = self._rows("SELECT extract(epoch FROM clock_timestamp())::float8")
         return cast(float, now)
 
+    def _lock(self, name: str) -> None:
+        self._rows("SELECT pg_advisory_xact_lock(hashtext(?), hashtext(?))", self._schema, name)
+
     def _connect(self) -> None:
         import psycopg
 

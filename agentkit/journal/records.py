@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from agentkit.errors import JournalError
 from agentkit.limits import StopReason
-from agentkit.messages import JSON_CONFIG, JsonObject, Message, ModelResponse, Problem, ToolResult, Usage
+from agentkit.messages import (
+    JSON_CONFIG,
+    JsonObject,
+    Message,
+    ModelResponse,
+    Problem,
+    ToolResult,
+    Usage,
+    clean_json,
+)
 from agentkit.policy import Action, Decision, PendingCall
 
 if TYPE_CHECKING:
@@ -46,6 +56,7 @@ class RunStarted:
         session: the conversation's id; empty for none.
         parent: the run that called this one's agent as a tool; empty for a run of its own.
         metadata: the caller's own.
+        refused: why a hook refused the task, or that none was asked in time; empty where they passed it.
     """
 
     messages: tuple[Message, ...]
@@ -59,6 +70,7 @@ class RunStarted:
     session: str = ""
     parent: str = ""
     metadata: JsonObject = field(default_factory=dict)
+    refused: str = ""
     kind: Literal["run_started"] = "run_started"
 
 
@@ -109,7 +121,8 @@ class CallStarted:
 class CallFinished:
     """A call has its result, whether it was run or not.
 
-    ``whole`` is the result as it was before it was cut; ``usage`` is what runs beneath the call have used.
+    ``whole`` is the result as it was before it was cut. ``usage`` is what runs beneath the call have used, ``calls``
+    counts the calls that they made, by tool.
     """
 
     place: int
@@ -117,6 +130,7 @@ class CallFinished:
     result: ToolResult
     whole: str = ""
     usage: Usage = field(default_factory=Usage)
+    calls: Mapping[str, int] = field(default_factory=dict)
     kind: Literal["call_finished"] = "call_finished"
 
 
@@ -181,8 +195,22 @@ Record: TypeAlias = (
 
 
 def dump_record(record: Record) -> bytes:
-    """A record as JSON; `load_record` gives back an equal one."""
-    return _adapter().dump_json(record)
+    """A record as JSON; `load_record` gives back an equal one. Lone surrogates, which UTF-8 cannot carry, are replaced.
+
+    Raises:
+        JournalError: it holds what JSON cannot say.
+    """
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return _adapter().dump_json(record)
+    except PydanticSerializationError:
+        pass
+    try:
+        cleaned = clean_json(_adapter().dump_python(record))
+        return to_json(cleaned, bytes_mode="base64", inf_nan_mode="constants")
+    except (ValueError, RecursionError) as error:
+        raise JournalError(f"A record of the run ({record.kind}) cannot be written as JSON: {error}") from error
 
 
 def load_record(text: str | bytes) -> Record:

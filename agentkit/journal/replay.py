@@ -74,16 +74,23 @@ def _read(entries: Sequence[Entry], at_step: int | None) -> tuple[RunStarted, li
     started = entries[0].record
     assert isinstance(started, RunStarted)
     messages = list(started.messages[:-1] if at_step == 0 else started.messages)
-    steps = 0
+    steps: list[list[Message]] = []
     turn: list[Message] = []
+    is_broken_off = False
     for entry in entries[1:]:
-        if isinstance(entry.record, ModelAnswered):
-            turn = [entry.record.response.message]
-        elif isinstance(entry.record, StepEnded) and steps != at_step:
-            messages += [*turn, *entry.record.messages]
-            turn = []
-            steps += 1
-    return started, messages
+        match entry.record:
+            case ModelAnswered(response):
+                turn = [response.message]
+            case StepEnded(ended):
+                is_broken_off = not turn
+                steps.append([*turn, *ended])
+                turn = []
+            case RunResumed() if is_broken_off:  # what the model had begun to say, it says anew
+                steps.pop()
+                is_broken_off = False
+    if turn and not turn[0].calls:
+        steps.append(turn)
+    return started, [*messages, *(message for step in steps[:at_step] for message in step)]
 
 
 def active_seconds(entries: Sequence[Entry]) -> float:

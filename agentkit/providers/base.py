@@ -30,6 +30,7 @@ from agentkit.messages import (
     TextPart,
     ToolCall,
     as_messages,
+    canonical,
 )
 from agentkit.tool import AnyTool, as_tool, check_choice
 
@@ -174,7 +175,7 @@ class ResponseBuilder:
             self.size += len(event.arguments)
         elif isinstance(event, ToolCallEnd):
             self._flush()
-            self._parts.append(event.call)
+            self._add(event.call)
         elif isinstance(event, ProblemFound):
             self._problems.append(event.problem)
         elif isinstance(event, Restarted):
@@ -202,6 +203,15 @@ class ResponseBuilder:
         """What was said so far, without its calls: a turn that was broken off leaves valid history."""
         self._flush()
         return Message("assistant", [part for part in self._parts if not isinstance(part, ToolCall)])
+
+    def _add(self, call: ToolCall) -> None:
+        try:
+            canonical(call.arguments)
+        except (TypeError, ValueError) as error:  # no record could hold it
+            message = f"The call of {call.name!r} was not run, its arguments cannot be put on record: {error}."
+            self._problems.append(Problem("invalid_arguments", message, call.name))
+        else:
+            self._parts.append(call)
 
     def _collect(self, kind: type[TextPart] | type[ReasoningPart], text: str) -> None:
         if kind is not self._run_kind:

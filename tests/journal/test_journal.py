@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -152,12 +153,13 @@ def test_a_cancelled_acquire_leaves_the_run_free(journal: Journal) -> None:
 def test_the_list_of_runs(journal: Journal) -> None:
     async def check() -> None:
         long = "long " * 100
-        going_on = await journal.begin("a", started(long, session="s"))
+        journal.release(await journal.begin("a", started(long, session="s")))
         ended = await journal.begin("b", started("b"))
         crashed = await journal.begin("c", started("c", session="s"))
         await journal.append(ended, answer("done"), RunEnded("answer"))
         journal.release(ended)
         journal.release(crashed)
+        going_on = await journal.acquire("a")
         c, b, a = await journal.runs()
         assert [(run.run_id, run.records, run.stop_reason, run.is_running) for run in (a, b, c)] == [
             ("a", 1, None, True),
@@ -194,5 +196,34 @@ def test_a_deleted_run_is_gone_and_its_id_free(journal: Journal) -> None:
         await journal.append(other, answer("untouched"))
         assert await texts(journal) == ["new"]
         assert await texts(journal, "other") == ["untouched"]
+
+    asyncio.run(check())
+
+
+def test_a_run_is_deleted_with_those_beneath_it(journal: Journal) -> None:
+    async def check() -> None:
+        for run_id, parent in [("top", ""), ("middle", "top"), ("bottom", "middle"), ("other", "")]:
+            journal.release(await journal.begin(run_id, replace(started(), parent=parent)))
+        lease = await journal.acquire("bottom")
+        with pytest.raises(RunBusyError):
+            await journal.delete("top")
+        assert len(await journal.runs()) == 4
+        journal.release(lease)
+        await journal.delete("top")
+        assert [run.run_id for run in await journal.runs()] == ["other"]
+
+    asyncio.run(check())
+
+
+def test_one_run_of_a_session_at_a_time(journal: Journal) -> None:
+    async def check() -> None:
+        begun = [journal.begin(f"{number}", started(session="s")) for number in range(5)]
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+        leases = [lease for lease in outcomes if isinstance(lease, Lease)]
+        assert len(leases) == 1
+        assert sum(isinstance(outcome, RunBusyError) for outcome in outcomes) == 4
+        await journal.begin("other", started(session="another one"))
+        journal.release(leases[0])
+        await journal.begin("next", started(session="s"))
 
     asyncio.run(check())

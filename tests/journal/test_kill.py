@@ -2,92 +2,176 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("killed.py")
+from tests.journal.killed import SCENARIOS, main
+from tests.journal.place import Place
+from tests.postgres import Postgres
+from tests.waits import wait_for
 
-COMMITS = 18
-POINTS = [
-    *(f"commit-{when} {number}" for number in range(1, COMMITS + 1) for when in ("before", "after")),
-    *(f"model{when} {turn}" for turn in range(4) for when in ("", "-end")),
-    *("tool account", "tool 3", "tool-end 3", "tool bill", "tool 4", "tool-end 4", "tool-end 5", "tool-end me"),
-    "approval",
+# A server that has imported everything, and forks for each process: hundreds are started here.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.journal.killed"])
+
+
+class Stage:
+    """Where a scenario is played, by one process after another."""
+
+    def __init__(self, scenario: str, folder: Path, place: Place | None = None) -> None:
+        self.scenario = scenario
+        self.folder = folder
+        self.place = place or Place("SQLiteJournal", {"path": str(folder / "journal.db")})
+
+    def start(self, point: str = "never", how: signal.Signals = signal.SIGKILL) -> BaseProcess:
+        process = PROCESSES.Process(target=main, args=(self.scenario, self.folder, self.place, point, how))
+        process.start()
+        return process
+
+    def end(self, process: BaseProcess) -> str:
+        """What the process found at its end."""
+        process.join(60)
+        assert process.exitcode == 0
+        return (self.folder / f"said {process.pid}").read_text()
+
+    def kill(self, point: str) -> None:
+        """Run it until it kills itself."""
+        process = self.start(point)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL, f"{point!r} was never passed"
+
+    def lines(self, name: str) -> Sequence[str]:
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def check(self, said: str, uninterrupted: str, deaths: int = 1) -> None:
+        expected = SCENARIOS[self.scenario]
+        assert said == uninterrupted
+        assert sorted(line.split(" ", 1)[1] for line in self.lines("done")) == sorted(expected.effects)
+        asked = self.lines("asked")
+        assert set(asked) == set(expected.asked)
+        assert len(asked) <= len(expected.asked) + deaths  # a turn that was not on record yet is asked for again
+
+
+POINTS = {
+    "alone": [
+        *(f"commit-before {number}" for number in range(1, SCENARIOS["alone"].commits + 1)),
+        *(f"model{when} {told}" for told in SCENARIOS["alone"].asked for when in ("", "-end")),
+        *("tool account", "tool 3", "tool-end 3", "tool bill", "tool 4", "tool-end 4", "tool-end 5", "tool-end me"),
+        "approval",
+    ],
+    "above": ["tool 3", "tool-end 3", "model Pay 3.", "model paid 3", "tool-end 4"],
+    "waiting": ["decided", "commit-before 8", "tool-end 3", "tool-end 4"],
+    "summing up": ["model to sum up", "model-end to sum up", "tool-end 3"],
+}
+EVERYWHERE = [
+    (name, point)
+    for name, scenario in SCENARIOS.items()
+    for point in [
+        *(f"commit-after {number}" for number in range(1, scenario.commits + 1)),
+        *POINTS.get(name, []),
+    ]
 ]
 
 
-def start(mode: str, folder: Path, point: str = "never") -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROGRAM), mode, str(folder), point]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def end(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return output
-
-
-def kill(mode: str, folder: Path, point: str) -> None:
-    """Run it until it kills itself."""
-    process = start(mode, folder, point)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, f"{point!r} was never passed"
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
-
-
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    output = end(start("run", folder))
-    assert [line.split(" ", 1)[1] for line in sorted(lines(folder / "done"), key=len)]
-    return output
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each scenario comes to if nobody dies."""
+    said: dict[str, str] = {}
+    for name, scenario in SCENARIOS.items():
+        stage = Stage(name, tmp_path_factory.mktemp(name))
+        process = stage.start()
+        said[name] = stage.end(process)
+        assert stage.lines(f"commits {process.pid}") == [str(scenario.commits)]  # else some are not tested
+        stage.check(said[name], said[name], deaths=0)
+    return said
 
 
-def check(folder: Path, output: str, uninterrupted: str, deaths: int = 1) -> None:
-    assert output == uninterrupted
-    effects = lines(folder / "done")
-    assert sorted(line.split(" ", 1)[1] for line in effects) == ["pay 3", "pay 4", "pay 5", "send me"]
-    asked = lines(folder / "asked")
-    assert set(asked) == {"0", "1", "2", "3"}
-    assert len(asked) <= 4 + deaths  # a turn that was not on record yet is asked for again, and no other
+@pytest.mark.parametrize(("scenario", "point"), EVERYWHERE)
+def test_killed_and_resumed(tmp_path: Path, uninterrupted: dict[str, str], scenario: str, point: str) -> None:
+    stage = Stage(scenario, tmp_path)
+    stage.kill(point)
+    stage.check(stage.end(stage.start()), uninterrupted[scenario])
+    if scenario == "waiting":  # two calls; the person is asked again only while their word is not on record
+        is_said_only = point in ("decided", "commit-before 8")
+        assert len(stage.lines("decided")) == (4 if is_said_only else 2)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_resumed(tmp_path: Path, uninterrupted: str, point: str) -> None:
-    kill("run", tmp_path, point)
-    check(tmp_path, end(start("resume", tmp_path)), uninterrupted)
-    check(tmp_path, end(start("resume", tmp_path)), uninterrupted)  # a run that has ended only says so
+@pytest.mark.parametrize(
+    ("scenario", "point"),
+    [
+        *(
+            ("alone", point)
+            for point in ("commit-after 2", "commit-after 4", "tool-end 3", "commit-before 8", "approval")
+        ),
+        *(("above", point) for point in ("commit-after 5", "tool-end 3", "commit-after 9")),
+    ],
+)
+def test_two_processes_resume_at_once(tmp_path: Path, uninterrupted: dict[str, str], scenario: str, point: str) -> None:
+    stage = Stage(scenario, tmp_path)
+    stage.kill(point)
+    said = {stage.end(process) for process in [stage.start(), stage.start()]}
+    assert said <= {uninterrupted[scenario], "busy"}
+    stage.check(stage.end(stage.start()), uninterrupted[scenario])
 
 
-def test_there_are_no_more_commits_than_are_tested(tmp_path: Path) -> None:
-    end(start("run", tmp_path, f"commit-before {COMMITS + 1}"))
+@pytest.mark.parametrize(
+    "second", ["commit-before 1", "commit-after 1", "commit-after 3", "tool-end 5", "model sent to me"]
+)
+def test_killed_again_while_it_is_resumed(tmp_path: Path, uninterrupted: dict[str, str], second: str) -> None:
+    stage = Stage("alone", tmp_path)
+    stage.kill("tool-end 3")
+    stage.kill(second)
+    stage.check(stage.end(stage.start()), uninterrupted["alone"], deaths=2)
 
 
-@pytest.mark.parametrize("point", ["commit-after 2", "commit-after 4", "tool-end 3", "commit-before 8", "approval"])
-def test_two_processes_resume_at_once(tmp_path: Path, uninterrupted: str, point: str) -> None:
-    kill("run", tmp_path, point)
-    outputs = [end(process) for process in [start("resume", tmp_path), start("resume", tmp_path)]]
-    assert set(outputs) <= {uninterrupted, "busy\n"}
-    check(tmp_path, end(start("resume", tmp_path)), uninterrupted)
+@pytest.mark.parametrize(
+    ("scenario", "point"),
+    [("alone", "tool-end 3"), ("above", "tool-end 3"), ("above", "commit-after 9"), ("waiting", "commit-after 8")],
+)
+def test_on_a_server(
+    tmp_path: Path, uninterrupted: dict[str, str], server: Postgres, scenario: str, point: str
+) -> None:
+    place = Place("PostgresJournal", {"conninfo": server.conninfo, "schema": f"Test {uuid4().hex}"})
+    stage = Stage(scenario, tmp_path, place)
+    stage.kill(point)
+    stage.check(stage.end(stage.start()), uninterrupted[scenario])
 
 
-@pytest.mark.parametrize("second", ["commit-before 1", "commit-after 1", "commit-after 3", "tool-end 5", "model 3"])
-def test_killed_again_while_it_is_resumed(tmp_path: Path, uninterrupted: str, second: str) -> None:
-    kill("run", tmp_path, "tool-end 3")
-    kill("resume", tmp_path, second)
-    check(tmp_path, end(start("resume", tmp_path)), uninterrupted, deaths=2)
+@pytest.mark.parametrize(
+    ("scenario", "point"),
+    [
+        ("alone", "model the account is fine"),
+        ("alone", "commit-after 5"),  # the model's turn is on record, its calls are not yet
+        ("above", "model Pay 3."),
+        ("above", "model-end It was the clerk who paid."),
+    ],
+)
+def test_one_that_was_taken_for_dead_does_nothing_more(
+    tmp_path: Path, uninterrupted: dict[str, str], scenario: str, point: str
+) -> None:
+    place = Place("SQLiteJournal", {"path": str(tmp_path / "journal.db"), "lease_ttl": 0.5})
+    stage = Stage(scenario, tmp_path, place)
+    frozen = stage.start(point, signal.SIGSTOP)
+    assert frozen.pid is not None
+    try:
+        wait_for(lambda: is_stopped(frozen.pid))
+        while (said := stage.end(stage.start())) == "busy":
+            pass
+        stage.check(said, uninterrupted[scenario])
+        before = stage.lines("asked"), stage.lines("done")
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
+    assert stage.end(frozen) == "lost run"
+    assert (stage.lines("asked"), stage.lines("done")) == before
 
 
-def test_started_twice_it_runs_once(tmp_path: Path, uninterrupted: str) -> None:
-    kill("run", tmp_path, "commit-after 5")
-    process = start("run", tmp_path)
-    process.communicate(timeout=60)
-    assert process.returncode == 1  # RunExistsError
-    check(tmp_path, end(start("resume", tmp_path)), uninterrupted)
+def is_stopped(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -190,6 +190,44 @@ def test_somebody_who_keeps_the_file_locked(tmp_path: Path) -> None:
     go_on(journal, before)
 
 
+def test_what_came_of_a_call_is_kept_though_its_run_is_cancelled(tmp_path: Path) -> None:
+    async def check() -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        lease = await journal.begin("r", started())
+        with sqlite3.connect(tmp_path / "runs.db", isolation_level=None) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            tasks = [asyncio.create_task(journal.append(lease, answer(text))) for text in "abc"]
+            await asyncio.wait(tasks, timeout=0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            journal.release(lease)
+            locker.execute("ROLLBACK")
+        locker.close()
+        await journal.acquire("r")
+        assert len(await journal.entries("r")) == 4
+        await journal.close()
+
+    asyncio.run(check())
+
+
+def test_a_lease_that_could_not_be_given_back_is_free_all_the_same(tmp_path: Path) -> None:
+    async def check() -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db", busy_timeout=0.01)
+        lease = await journal.begin("r", started())
+        with sqlite3.connect(tmp_path / "runs.db", isolation_level=None) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            journal.release(lease)
+            with pytest.raises(JournalUnavailableError):
+                await journal.acquire("r")
+            locker.execute("ROLLBACK")
+        locker.close()
+        journal.release(await journal.acquire("r"))
+        await journal.close()
+
+    asyncio.run(check())
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
