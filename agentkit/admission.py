@@ -81,7 +81,7 @@ async def _judged(run: Run[object], checked: ValidatedCall, key: str) -> Admissi
         return _ready(run, _with_arguments(run, call, arguments), audit)
     if verdict.action == "ask":
         why = f"{verdict.reason} ({verdict.by})"
-        pending = PendingCall(key, run.run_id, call.name, arguments, checked.tool.effect, why)
+        pending = PendingCall(key, run.run_id, call.name, arguments, checked.tool.effect, why, idempotency_key=key)
         return await _asked(run, pending, call, key)
     return _ready(run, checked, audit)
 
@@ -163,8 +163,8 @@ async def _interrupted(run: Run[object], place: int, call: ToolCall) -> Admissio
         why += f" (`reconcile` did not find out: {result.content})"
     if all(policy.unknown == "tell" for policy in run.all_policies()):
         return Admission(_unknown(call))
-    tool = checked.tool
-    pending = PendingCall(question, run.run_id, tool.name, started.arguments, tool.effect, why, is_interrupted=True)
+    name, effect = checked.tool.name, checked.tool.effect
+    pending = PendingCall(question, run.run_id, name, started.arguments, effect, why, True, started.key)
     return await _asked(run, pending, call, started.key)
 
 

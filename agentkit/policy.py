@@ -71,6 +71,7 @@ class PendingCall:
         effect: what the tool says that it does; None where it does not say.
         why: the rule or the taint that asks for it.
         is_interrupted: the call was started before, and nobody knows whether it took effect.
+        idempotency_key: the call's own, as its tool was told it: a service that was given it can say.
     """
 
     key: str
@@ -80,6 +81,7 @@ class PendingCall:
     effect: Effect | None
     why: str
     is_interrupted: bool = False
+    idempotency_key: str = ""
 
 
 Decisions: TypeAlias = Mapping[str, Decision | bool]

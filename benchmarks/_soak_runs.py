@@ -136,7 +136,7 @@ async def interrupted(events: AsyncGenerator[Event[str], None], tally: Tally) ->
 def decided(call: PendingCall) -> Decision | bool:
     """Two of three calls are allowed. Of one that was interrupted, this person knows whether it took effect."""
     if call.is_interrupted:
-        return Decision(False, result="done") if call.key in WORLD.done else True
+        return Decision(False, result="done") if call.idempotency_key in WORLD.done else True
     return random.random() < 2 / 3
 
 

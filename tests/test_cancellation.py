@@ -243,7 +243,7 @@ def end(scene: Scene, ending: Ending) -> None:
         await scene.agent.provider.close()
 
     asyncio.run(go())
-    assert {thread for thread in threading.enumerate() if not thread.daemon} <= lasting
+    wait_for(lambda: {thread for thread in threading.enumerate() if not thread.daemon} <= lasting)
 
 
 @pytest.mark.parametrize("name", SCENES)

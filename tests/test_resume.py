@@ -170,6 +170,7 @@ class TestPaused:
             paused = await asking([], journal, post).resume(paused.run_id, decisions)
             assert paused.stop_reason == "paused"
             assert paused.pending[0].is_interrupted
+            assert paused.pending[0].idempotency_key == post.keys[0]
             assert post.sent == ["Ada"] * attempts
             with pytest.raises(ResumeError):
                 await asking([], journal, post).resume(paused.run_id, decisions)
