@@ -1,4 +1,4 @@
-"""The state of one run, and what of it is sent to the model."""
+"""One run: what it puts on record, what is sent to the model, what comes of each step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast, get_args
 
 from agentkit._threads import Threads
 from agentkit.answer import Answer
@@ -26,7 +26,7 @@ from agentkit.journal.records import (
     StepEnded,
 )
 from agentkit.journal.replay import active_seconds, conversation, last_compacted
-from agentkit.limits import Limits, StopReason
+from agentkit.limits import LimitReason, Limits, StopReason
 from agentkit.messages import FinishReason, Message, ModelResponse, Problem, ToolCall, ToolResult
 from agentkit.output import OutputType
 from agentkit.policy import Decision, PendingCall, Policy
@@ -47,21 +47,6 @@ _STOP_REASONS: Final[Mapping[FinishReason, StopReason]] = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }
-
-_LIMITS: Final = frozenset[StopReason | None](
-    {
-        "steps",
-        "deadline",
-        "corrections",
-        "repeats",
-        "tool_calls",
-        "input_tokens",
-        "output_tokens",
-        "cost",
-        "output_size",
-    }
-)
-"""A run that these ended goes on, if it is resumed with other limits."""
 
 _PAUSE: Final = 0.02  # seconds between two tries to take a run up
 
@@ -174,7 +159,7 @@ class Run(RunState, Generic[OutputT_co]):
         assert isinstance(started, RunStarted)
         await self._begin(started)
         self.replay([entry.record for entry in entries[1:]])
-        if self.is_ended and not (self._is_extended and self.stop_reason in _LIMITS):
+        if self.is_ended and not (self._is_extended and self.stop_reason in get_args(LimitReason)):
             self._answers = self._answer.reread(self.messages[-2:]) if self.stop_reason == "answer" else ()
             return
         if started.parent and self.caller is None:

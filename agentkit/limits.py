@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Limits", "ModelSettings", "StopReason"]
+__all__ = ["LimitReason", "Limits", "ModelSettings", "StopReason"]
 
-StopReason: TypeAlias = Literal[
-    "answer",
-    "length",
-    "content_filter",
-    "refusal",
+LimitReason: TypeAlias = Literal[
     "steps",
     "deadline",
     "corrections",
@@ -22,12 +18,12 @@ StopReason: TypeAlias = Literal[
     "output_tokens",
     "cost",
     "output_size",
-    "guardrail",
-    "paused",
 ]
+"""The limits of `Limits` that end a run. It goes on if it is resumed with other ones."""
+
+StopReason: TypeAlias = LimitReason | Literal["answer", "length", "content_filter", "refusal", "guardrail", "paused"]
 """Why a run ended. ``answer``: the model answered. ``length``, ``content_filter`` and ``refusal`` are the model's own
-finish reasons. ``guardrail``: a hook ended it. ``paused``: calls wait for a decision. The others are limits of
-`Limits`."""
+finish reasons. ``guardrail``: a hook ended it. ``paused``: calls wait for a decision. The others are limits."""
 
 
 @dataclass(frozen=True, slots=True)
