@@ -258,7 +258,7 @@ def constrained_call(bench: Bench) -> Iterator[Row]:
                 before = bench.provider.statistics
             messages = first(text)
             prompt = bench.template.tokens(messages, [tool], taught=False)
-            warmed = bench.run(bench.ask(messages, [tool], tokens=1))
+            warmed = bench.run(bench.ask(messages, [tool], "required", tokens=1))
             assert warmed.usage.input_tokens == len(prompt)
             took, response = bench.timed(bench.ask(messages, [tool], "required", tokens=CALL), 1)
             ours.append(took)
