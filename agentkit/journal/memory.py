@@ -40,14 +40,18 @@ class MemoryJournal(Journal):
         self._keep_ended = keep_ended
         self._fences = count(1)  # of all runs: a deleted one's leases are not those of the next of its name
         self._runs: dict[str, _Kept] = {}  # the one that was released last comes last
+        self._beneath: dict[str, list[str]] = {}  # by the run above
 
     async def begin(self, run_id: str, started: RunStarted) -> Lease:
         """See `Journal.begin`."""
         if run_id in self._runs:
             raise RunExistsError(f"There is a run {run_id!r} already: resume it, or give another run_id")
-        for other, there in self._runs.items():
-            if there.is_leased and started.session and there.started.session == started.session:
-                raise _busy(other)
+        if started.session:
+            for other, there in self._runs.items():
+                if there.is_leased and there.started.session == started.session:
+                    raise _busy(other)
+        if started.parent:
+            self._beneath.setdefault(started.parent, []).append(run_id)
         kept = self._runs[run_id] = _Kept(started, [Entry(1, time.time(), started)], next(self._fences), True)
         return Lease(run_id, kept.fence, 1)
 
@@ -132,13 +136,17 @@ class MemoryJournal(Journal):
 
     def _forget(self, run_id: str) -> None:
         """Forget a run, and those beneath it: their calls are its calls."""
+        above = self._beneath.get(self._runs[run_id].started.parent, [])
+        if run_id in above:
+            above.remove(run_id)
         for each in self._with_those_beneath(run_id):
             del self._runs[each]
+            self._beneath.pop(each, None)
 
     def _with_those_beneath(self, run_id: str) -> list[str]:
         found = [run_id]
         for upper in found:
-            found += [beneath for beneath, kept in self._runs.items() if kept.started.parent == upper]
+            found += self._beneath.get(upper, [])
         return found
 
 
