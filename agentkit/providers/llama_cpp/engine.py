@@ -334,6 +334,8 @@ class _Worker:
 
     def _begin(self, turn: _Turn) -> None:
         """Give a turn its place in memory, unless it is better to wait for what another turn is about to evaluate."""
+        if turn.cached is None and not turn.written:
+            self._respell(turn)
         if turn.cached is None and turn.job.sampler and self._write(turn, turn.job.sampler.forced(), sampled=0):
             return
         _, shared = self._cache.longest(turn.tokens, turn.fresh)
@@ -347,6 +349,16 @@ class _Worker:
         if not self._context.cuttable:
             turn.stops += [turn.job.stable, self._cache.parting(turn.tokens)]
         turn.stops = sorted(stop for stop in turn.stops if turn.evaluated < stop < len(turn.tokens))
+
+    def _respell(self, turn: _Turn) -> None:
+        """Take what the model wrote in earlier turns in the tokens in which it wrote it."""
+        job = turn.job
+        end = len(turn.tokens) - turn.fresh
+        tokens = self._cache.as_written(turn.tokens[:end], job.stable, self._model.plain_piece) + turn.tokens[end:]
+        longer = len(tokens) - len(turn.tokens)
+        if len(tokens) < self._n_ctx:
+            scored = range(job.scored.start + longer, job.scored.stop + longer) if job.scored else job.scored
+            turn.job, turn.tokens = replace(job, prompt=tokens, scored=scored), tokens[:]
 
     def _is_coming(self, turn: _Turn, shared: int) -> bool:
         """Another turn is about to evaluate what it shares with this one, and that is worth waiting for."""

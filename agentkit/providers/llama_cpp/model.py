@@ -126,13 +126,16 @@ class LlamaModel:
         return found
 
     @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self.special_tokens.values())
+
+    @cached_property
     def grammar_tokenizer(self) -> LLTokenizer:
         """The vocabulary as llguidance reads it. Takes about a second for a large one."""
         from llguidance import LLTokenizer
 
-        special = set(self.special_tokens.values())
         # As llguidance's own bridge does it, which calls a deprecated function: 0xFF marks a special token.
-        pieces = [b"\xff" * (token in special) + self.piece(token) for token in range(self.n_vocab)]
+        pieces = [b"\xff" * (token in self._special_ids) + self.piece(token) for token in range(self.n_vocab)]
         tokenize = ctypes.cast(self.library.llama_cpp._lib.llama_tokenize, ctypes.c_void_p).value
         return LLTokenizer.from_llamacpp(
             tokens=pieces, vocab_ptr=self.vocab, tokenize_fptr=tokenize, eos_token=sorted(self.end_tokens), slices=None
@@ -202,6 +205,10 @@ class LlamaModel:
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
+
+    def plain_piece(self, token: int) -> bytes | None:
+        """A token's bytes; None for a special token."""
+        return None if token in self._special_ids else self.piece(token)
 
     def end_of(self, prompt: Sequence[int]) -> str:
         """The end of a prompt, as text: a template may have opened the model's reasoning in it."""

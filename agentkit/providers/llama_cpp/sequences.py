@@ -8,13 +8,13 @@ evaluated once for all agents, and a conversation's next turn evaluates only wha
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from agentkit.errors import ProviderError
 from agentkit.providers.llama_cpp.context import LlamaContext
 
-__all__ = ["PrefixCache", "Sequence", "Tokens", "shared_length"]
+__all__ = ["PrefixCache", "Sequence", "Tokens", "respelled", "shared_length"]
 
 Tokens = array  # of C ints: compact, and compared at memory speed
 
@@ -84,6 +84,25 @@ class PrefixCache:
             usable = shared if self._context.cuttable or shared == len(sequence.tokens) else 0
             if usable > best[1]:
                 best = sequence, usable
+        return best
+
+    def as_written(self, prompt: Tokens[int], start: int, text_of: Callable[[int], bytes | None]) -> Tokens[int]:
+        """The prompt in the tokens that are in memory for the same text.
+
+        What a model wrote comes back as text, which the tokenizer may split otherwise than the model did; the model
+        would then have to read its own words again.
+
+        Args:
+            start: what comes before is left as it is.
+            text_of: a token's bytes; None for one that is more than its text.
+        """
+        best, most = prompt, start
+        nearest = max((shared for _, shared in self._shared(prompt)), default=0)
+        for sequence, shared in self._shared(prompt) if nearest >= start else ():
+            if shared == nearest:
+                spelled, met = respelled(prompt, sequence.tokens, text_of)
+                if met > most:
+                    best, most = spelled, met
         return best
 
     def parting(self, prompt: Tokens[int]) -> int:
@@ -166,3 +185,35 @@ def shared_length(one: Tokens[int], other: Tokens[int]) -> int:
     differ = np.frombuffer(one, np.int32, length) != np.frombuffer(other, np.int32, length)
     first = int(differ.argmax())
     return first if differ[first] else length
+
+
+def respelled(
+    prompt: Tokens[int], written: Tokens[int], text_of: Callable[[int], bytes | None]
+) -> tuple[Tokens[int], int]:
+    """The prompt in the tokens of what was written, as far as both are the same text, and how many these are."""
+    spelled = prompt[:]
+    while True:
+        parted = shared_length(spelled, written)
+        met = _meeting(spelled[parted:], written[parted:], text_of)
+        if met is None:
+            return spelled, parted
+        spelled[parted : parted + met[0]] = written[parted : parted + met[1]]
+
+
+def _meeting(
+    one: Tokens[int], other: Tokens[int], text_of: Callable[[int], bytes | None]
+) -> tuple[int, int] | None:
+    """How many tokens of two sequences, which begin otherwise, are the same text; the fewest. None if none are."""
+    taken = [0, 0]
+    texts = [b"", b""]
+    while not texts[0] or texts[0] != texts[1]:
+        behind = 0 if len(texts[0]) <= len(texts[1]) else 1
+        tokens = (one, other)[behind]
+        text = text_of(tokens[taken[behind]]) if taken[behind] < len(tokens) else None
+        if text is None:
+            return None
+        taken[behind] += 1
+        texts[behind] += text
+        if not (texts[0].startswith(texts[1]) or texts[1].startswith(texts[0])):
+            return None
+    return taken[0], taken[1]
