@@ -121,6 +121,46 @@ UNCOMPILABLE = [
 ]
 
 
+NUMBER: JsonObject = {"type": "number", "description": "A number."}
+OPTIONAL: JsonObject = {"anyOf": [NUMBER, {"type": "null"}], "default": None}
+TREE: JsonObject = {
+    "type": "object",
+    "properties": {"weight": NUMBER, "below": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}},
+    "required": ["weight"],
+}
+WITH_NUMBERS: list[tuple[JsonObject, str]] = [
+    (NUMBER, "{}"),
+    (OPTIONAL, "{}"),
+    ({"type": ["number", "null"]}, "{}"),
+    ({"type": "array", "items": NUMBER, "minItems": 1, "maxItems": 3}, "[1, {}, -2.5]"),
+    ({"type": "object", "properties": {"deep": OPTIONAL, "name": {"type": "string"}}}, '{"deep": {}, "name": "a"}'),
+    ({"type": "object", "additionalProperties": NUMBER}, '{"any key": 1, "other": {}}'),
+    ({"$ref": "#/$defs/Tree"}, '{"weight": 1, "below": [{"weight": {}, "below": []}]}'),
+]
+
+
+@pytest.mark.parametrize(("schema", "written"), WITH_NUMBERS)
+@pytest.mark.parametrize("place", ["arguments", "beside an answer", "answer"])
+def test_a_number_is_one_that_can_be_kept(model: LlamaModel, schema: JsonObject, written: str, place: str) -> None:
+    tool = Tool.from_schema(
+        "f", "", {"type": "object", "properties": {"x": schema}, "required": ["x"], "$defs": {"Tree": TREE}}
+    )
+    if place == "arguments":
+        grammar, call = (
+            call_grammar([tool], "required", HERMES, {}),
+            '<tool_call>\n{"name": "f", "arguments": {"x": %s}}\n</tool_call>',
+        )
+    elif place == "answer":
+        grammar, call = call_grammar([], "none", HERMES, {}, answer=tool.parameters), '{"x": %s}'
+    else:
+        bare = DIALECTS["llama3_json"]
+        grammar = call_grammar([tool], "auto", bare.form, {}, answer={"type": "integer"})
+        call = bare.write_calls([ToolCall("f", {"x": "X"})]).replace('"X"', "%s")
+    for number, expected in [("6.02e23", "ends"), ("-1E-5", "ends"), ("0", "ends"), ("1e999", "no"), ("+1", "no")]:
+        assert read(model, grammar, call % written.replace("{}", number, 1)) == expected
+    assert read(model, grammar, call % written.replace("{}", '"1"', 1)) == "no"
+
+
 @pytest.mark.parametrize("unknown", UNCOMPILABLE)
 def test_what_the_compiler_does_not_know_is_left_to_validation(model: LlamaModel, unknown: dict[str, object]) -> None:
     properties = {"pattern": {"type": "integer"}, "x": unknown}

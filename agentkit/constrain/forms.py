@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from agentkit.constrain.lark import Rules, Specials
-from agentkit.constrain.schemas import json_value
+from agentkit.constrain.plain_json import json_rule
 from agentkit.constrain.tags import TagArguments
 from agentkit.constrain.values import GemmaValues, PythonValues
 from agentkit.messages import JsonObject
@@ -116,7 +116,9 @@ class _JsonCalls(_LiteralCalls):
             properties: JsonObject = dict(zip(self._keys, ({"const": tool.name}, arguments), strict=True))
             return {"type": "object", "properties": properties, "required": list(self._keys)}
 
-        return json_value(whole(root), root, whole({"type": "object"}))
+        rules = Rules(_prefix("call", tool.name, _dumped(tool)))
+        symbols = json_rule(rules, whole(root), root, whole({"type": "object"}))
+        return self._kept((symbols, rules.items()))
 
 
 class _TagCalls(CallWriter):
@@ -203,7 +205,7 @@ def _prefix(*key: object) -> str:
 def _json_arguments(schema: str) -> Fragment:
     root: JsonObject = json.loads(schema)
     rules = Rules(_prefix("json", schema))
-    return rules.rule(json_value(root, root, {"type": "object"})), rules.items()
+    return json_rule(rules, root, root, {"type": "object"}), rules.items()
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from agentkit.messages import JsonObject, JsonValue
 
-__all__ = ["Kind", "Parameters", "json_value", "kinds", "parameters", "text_patterns"]
+__all__ = ["Kind", "Parameters", "json_value", "kinds", "parameters", "pointed", "text_patterns"]
 
 # How JSON is spaced: as models are trained to write it. ``lenient`` lets the compiler pass over keywords that it does
 # not know; the arguments are validated in full before a tool runs.
@@ -152,7 +152,7 @@ def _resolved(schema: JsonObject, root: JsonObject) -> JsonObject:
         parts = schema.get("allOf")
         if isinstance(reference, str):
             siblings = {key: value for key, value in schema.items() if key != "$ref"}
-            schema = {**_pointed(reference, root), **siblings}
+            schema = {**pointed(reference, root), **siblings}
         elif isinstance(parts, list):
             schema = _merged([{key: value for key, value in schema.items() if key != "allOf"}, *parts], root)
         else:
@@ -160,7 +160,8 @@ def _resolved(schema: JsonObject, root: JsonObject) -> JsonObject:
     return {}
 
 
-def _pointed(reference: str, root: JsonObject) -> JsonObject:
+def pointed(reference: str, root: JsonObject) -> JsonObject:
+    """What a reference within ``root`` leads to; empty if to nothing."""
     found: JsonValue = root if reference.startswith("#") else {}
     for step in filter(None, reference[1:].split("/")):
         step = step.replace("~1", "/").replace("~0", "~")
@@ -175,7 +176,7 @@ def _merged(parts: list[JsonValue], root: JsonObject) -> JsonObject:
         if not isinstance(part, dict):
             continue
         if isinstance(part.get("$ref"), str):
-            part = {**_pointed(cast("str", part["$ref"]), root), **{k: v for k, v in part.items() if k != "$ref"}}
+            part = {**pointed(cast("str", part["$ref"]), root), **{k: v for k, v in part.items() if k != "$ref"}}
         for key, value in part.items():
             before = whole.get(key)
             if key in ("properties", "$defs") and isinstance(before, dict) and isinstance(value, dict):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from agentkit.constrain.forms import AnyForm, CallWriter, call_writer, literals_of
-from agentkit.constrain.lark import Specials, escaped, quoted
+from agentkit.constrain.lark import Rules, Specials, escaped, quoted
+from agentkit.constrain.plain_json import json_rule
 from agentkit.constrain.reasoning import ReasoningMarks, thought
-from agentkit.constrain.schemas import json_value
 from agentkit.messages import JsonObject
 from agentkit.tool import AnyTool
 
@@ -77,13 +77,13 @@ class _Turn:
         self._free_start = False
 
     def answer(self, schema: JsonObject) -> None:
-        self._rules["turn"] = json_value(schema, schema, {})
+        self._rules["turn"] = self._answer(schema)
 
     def calls(self, tools: Sequence[AnyTool]) -> None:
         self._rules["turn"] = self._section(tools)
 
     def calls_or_answer(self, tools: Sequence[AnyTool], schema: JsonObject) -> None:
-        self._rules |= {"turn": "calls | answer", "answer": json_value(schema, schema, {})}
+        self._rules |= {"turn": "calls | answer", "answer": self._answer(schema)}
         self._rules["calls"] = self._section(tools)
 
     def free_choice(self, tools: Sequence[AnyTool], reasoning: ReasoningMarks | None) -> bool:
@@ -124,6 +124,12 @@ class _Turn:
             rules |= thought(reasoning, self._vocabulary, barred)
             rules["start"] = "thought turn" if reasoning.opened else "thought? turn"
         return "%llguidance {}\n" + "".join(f"{name}: {rule}\n" for name, rule in rules.items())
+
+    def _answer(self, schema: JsonObject) -> str:
+        rules = Rules("a")
+        symbols = json_rule(rules, schema, schema, {})
+        self._rules |= dict(rules.items())
+        return symbols
 
     def _text(self, reasoning: ReasoningMarks | None, barred: set[int]) -> None:
         """The rule ``piece``: text, which to the lexer holds no special tokens, and those that may stand in it."""

@@ -12,18 +12,19 @@ from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
 from agentkit.constrain.texts import COUNTED, Never, length_of, length_terms, patterns_of, raw_text, repeated
 from agentkit.messages import JsonObject, JsonValue
 
-__all__ = ["GemmaValues", "JsonValues", "PythonValues", "other_than"]
+__all__ = ["BOUNDS", "GemmaValues", "JsonValues", "PythonValues", "Values", "finite_number", "other_than"]
 
 # Finite ones only, and none too long for Python to read.
 _INTEGER: Final = "-?(0|[1-9][0-9]{0,30})"
 _NUMBER: Final = rf"{_INTEGER}(\.[0-9]{{1,30}})?([eE][+-]?([0-9]{{1,2}}|1[0-9]{{2}}|2[0-6][0-9]))?"
-_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+"""What a schema may say of a number."""
 _IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 
 
-def _number(kind: Kind, rules: Rules) -> str:
+def finite_number(kind: Kind, rules: Rules) -> str:
     """Symbols for an integer or a number, which every notation writes as JSON does."""
-    bounds: JsonObject = {key: kind.schema[key] for key in _BOUNDS if key in kind.schema}
+    bounds: JsonObject = {key: kind.schema[key] for key in BOUNDS if key in kind.schema}
     if bounds:
         return json_value({"type": kind.name, **bounds}, {}, {"type": kind.name})
     return rules.terminal(f"/{_INTEGER if kind.name == 'integer' else _NUMBER}/")
@@ -139,7 +140,7 @@ class JsonValues(Values):
         return self._rules.terminal(f"{text} & ~/{self._never.expression}/")
 
     def number(self, kind: Kind) -> str:
-        return _number(kind, self._rules)
+        return finite_number(kind, self._rules)
 
     def literal(self, value: JsonValue) -> str:
         return quoted(json.dumps(value, ensure_ascii=False))
@@ -167,7 +168,7 @@ class PythonValues(Values):
         return self._rules.terminal(" | ".join(_python_string(quote, patterns, kind.schema) for quote in "'\""))
 
     def number(self, kind: Kind) -> str:
-        return _number(kind, self._rules)
+        return finite_number(kind, self._rules)
 
     def literal(self, value: JsonValue) -> str:
         return " | ".join(map(quoted, dict.fromkeys([repr(value), json.dumps(value, ensure_ascii=False)])))
@@ -239,7 +240,7 @@ class GemmaValues(Values):
         return f"{self._specials.symbols(self._quote)} {text}"
 
     def number(self, kind: Kind) -> str:
-        return self._scalar(_number(kind, self._rules))
+        return self._scalar(finite_number(kind, self._rules))
 
     def literal(self, value: JsonValue) -> str:
         if isinstance(value, dict):

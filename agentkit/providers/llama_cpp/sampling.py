@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from agentkit.constrain.limits import grammar_fault
 from agentkit.errors import ProviderError
 from agentkit.limits import ModelSettings
+from agentkit.providers.llama_cpp.circles import Circles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,7 @@ class Sampler:
 
         self._model = model
         self._unmentioned = unmentioned
+        self._circles = Circles()
         self._temperature = settings.temperature or 0.0
         self._top_p = 1.0 if settings.top_p is None else settings.top_p
         self._random = np.random.default_rng(settings.seed)
@@ -71,8 +74,10 @@ class Sampler:
         matcher = self._matcher
         if matcher is None:
             return self._choose(logits)
-        goes_on = self._unmentioned is not None and matcher.is_accepting() and self._unmentioned.left
-        if self._temperature == 0.0 and not goes_on:
+        complete = matcher.is_accepting()
+        goes_on = complete and self._unmentioned is not None and self._unmentioned.left
+        circling = None if complete else self._circles.going_on()
+        if self._temperature == 0.0 and not goes_on and not circling:
             # Most often the likeliest token is allowed, and the mask over the whole vocabulary is not needed.
             token = int(logits.argmax())
             if matcher.try_consume_tokens([token]) == 1:
@@ -83,7 +88,7 @@ class Sampler:
             further = allowed.copy()
             further[ends] = -np.inf
             allowed = further if np.isfinite(further).any() else allowed
-        token = self._choose(allowed)
+        token = self._away(allowed, circling) if circling else self._choose(allowed)
         if not matcher.consume_token(token):
             raise self._failure(matcher)
         return self._noted(token)
@@ -103,9 +108,19 @@ class Sampler:
         return tokens
 
     def _noted(self, token: int) -> int:
+        piece = self._model.piece(token)
+        self._circles.add(token, piece)
         if self._unmentioned is not None:
-            self._unmentioned.add(self._model.piece(token))
+            self._unmentioned.add(piece)
         return token
+
+    def _away(self, allowed: NDArray[np.float32], circling: Callable[[int, bytes], bool]) -> int:
+        """The likeliest token that does not go round any further; the likeliest of all if there is none."""
+        import numpy as np
+
+        likeliest = [int(token) for token in np.argsort(allowed)[::-1][: int(np.isfinite(allowed).sum())]]
+        away = (token for token in likeliest if not circling(token, self._model.piece(token)))
+        return next(away, likeliest[0])
 
     def _allowed(self, matcher: LLMatcher, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np

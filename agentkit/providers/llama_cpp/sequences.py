@@ -200,9 +200,7 @@ def respelled(
         spelled[parted : parted + met[0]] = written[parted : parted + met[1]]
 
 
-def _meeting(
-    one: Tokens[int], other: Tokens[int], text_of: Callable[[int], bytes | None]
-) -> tuple[int, int] | None:
+def _meeting(one: Tokens[int], other: Tokens[int], text_of: Callable[[int], bytes | None]) -> tuple[int, int] | None:
     """How many tokens of two sequences, which begin otherwise, are the same text; the fewest. None if none are."""
     taken = [0, 0]
     texts = [b"", b""]

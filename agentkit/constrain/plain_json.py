@@ -1,0 +1,93 @@
+"""JSON whose numbers can be kept.
+
+llguidance's own rules for JSON let a number without bounds have any exponent, and ``1e999`` is a number that no float
+can hold. So the objects and lists with such a number in them are written out here, and all else is left to llguidance.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from agentkit.constrain.lark import Rules, quoted
+from agentkit.constrain.schemas import Kind, json_value, pointed
+from agentkit.constrain.values import BOUNDS, Values, finite_number
+from agentkit.messages import JsonObject, JsonValue
+
+__all__ = ["json_rule"]
+
+_SAID: Final = {"title", "description", "default", "examples", "deprecated", "$schema", "$id", "$comment"}
+_LIMITS: Final = {"minLength", "maxLength", "pattern", "format", "minItems", "maxItems", *BOUNDS}
+_PARTS: Final = {"properties", "required", "additionalProperties", "items", "anyOf", "$ref", "$defs", "definitions"}
+_PLAIN: Final = {"type", "enum", "const", *_SAID, *_LIMITS, *_PARTS}
+
+
+def json_rule(rules: Rules, schema: JsonObject, root: JsonObject, fallback: JsonObject) -> str:
+    """The rule of a JSON value of a schema.
+
+    Args:
+        rules: where it goes.
+        schema: a part of ``root``, or all of it, or what holds all of it.
+        root: where references lead.
+        fallback: what is taken where llguidance cannot compile the schema.
+    """
+    if _is_plain(schema, root, set()) and _has_free_number(schema, root, set()):
+        return _PlainJson(rules, root).value(schema)
+    return rules.rule(json_value(schema, root, fallback))
+
+
+class _PlainJson(Values):
+    separator = ", "
+    colon = ": "
+
+    def value(self, schema: JsonValue) -> str:
+        if _has_free_number(schema, self._root, set()):
+            return super().value(schema)
+        return self._rules.rule(json_value(schema, self._root, {}))
+
+    def string(self, kind: Kind) -> str:
+        return self._rules.rule(json_value({**kind.schema, "type": "string"}, self._root, {"type": "string"}))
+
+    def number(self, kind: Kind) -> str:
+        return finite_number(kind, self._rules)
+
+    def literal(self, value: JsonValue) -> str:
+        return quoted(json.dumps(value, ensure_ascii=False))
+
+    def key(self, key: str) -> str:
+        return quoted(json.dumps(key, ensure_ascii=False))
+
+    def any_key(self, but: list[str]) -> str:
+        return self.string(Kind("string", {}))
+
+
+def _is_plain(schema: JsonValue, root: JsonObject, seen: set[str]) -> bool:
+    """Nothing of it is lost where its objects and lists are written out."""
+    if not isinstance(schema, dict):
+        return True
+    if not schema.keys() <= _PLAIN or ("$ref" in schema and schema.keys() & (_PARTS | _LIMITS) != {"$ref"}):
+        return False
+    if schema.get("additionalProperties") and "properties" in schema:  # it could write a key twice
+        return False
+    return all(_is_plain(part, root, seen) for part in _parts(schema, root, seen))
+
+
+def _has_free_number(schema: JsonValue, root: JsonObject, seen: set[str]) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    types = schema.get("type")
+    if "number" in (types if isinstance(types, list) else [types]):
+        return not schema.keys() & {"enum", "const", *BOUNDS}
+    return any(_has_free_number(part, root, seen) for part in _parts(schema, root, seen))
+
+
+def _parts(schema: JsonObject, root: JsonObject, seen: set[str]) -> list[JsonValue]:
+    """The schemas in a schema, and the one that it refers to, if that was not ``seen`` before."""
+    properties, branches, reference = schema.get("properties"), schema.get("anyOf"), schema.get("$ref")
+    found = [schema.get("items"), schema.get("additionalProperties")]
+    found += properties.values() if isinstance(properties, dict) else []
+    found += branches if isinstance(branches, list) else []
+    if isinstance(reference, str) and reference not in seen:
+        seen.add(reference)
+        found.append(pointed(reference, root))
+    return found
