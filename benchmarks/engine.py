@@ -10,7 +10,8 @@ within its process, the server's over HTTP, agentkit's with everything: template
 
     constrained_call  one call whose prompt is in the cache; llama-cpp-python writes it under its own grammar
     eight_turns       an agent's run of eight turns, with tools and without; llama.cpp's server, with its cache
-    eight_agents      eight at once, with the same instructions; the same one after another, and the peers
+    eight_agents      eight at once, with the same instructions: a turn of text, a call, a run of four turns; the same
+                      one after another, and the peers
     evaluated_twice   four agents in turn: tokens evaluated though they had been, of all that were evaluated
     own_cost          the time of the engine's thread that is not llama.cpp's, while it serves eight
     memory            growth over many short calls, of the bundled model
@@ -33,9 +34,10 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -346,94 +348,111 @@ def _server_turn(
 # --- eight at once ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What an agent asks of a model in one turn. ``needs``: the tool that is to be called."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Tool[..., object]] = ()
+    needs: Tool[..., object] | None = None
+
+
+Agents = Sequence[Sequence[Asked]]
+"""The turns of each."""
+
+
 def eight_agents(bench: Bench) -> Iterator[Row]:
-    """Eight turns at once under the same instructions and tools; each repetition asks what was not asked before."""
-    for calling in (False, True):
-        kind = "calls" if calling else "text"
-        by = "turns" if calling else "tokens"
-        together, apart = [], []
-        for _ in range(1 + bench.runs):
-            together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
-            apart.append(bench.timed(_apart(bench, calling), PARALLEL)[0])
-        yield row(f"eight_agents, {kind}, one by one", together[1:], apart[1:], 1.6, by="tokens")
-
-        together, behind = [], []
+    """Eight agents at once under the same instructions and tools: the first turn of each, and whole runs of four turns,
+    which an engine that serves them has to keep apart. Each repetition asks what was not asked before."""
+    for kind, by in (("text", "tokens"), ("calls", "turns"), ("runs", "turns")):
+        ours, peer = _pairs(bench, kind, partial(_timed, bench, _apart))
+        yield row(f"eight_agents, {kind}, one by one", ours, peer, 1.6, by="tokens")
         with llama_cpp_python(bench.setup) as library:
-            for _ in range(1 + bench.runs):
-                together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
-                with library.awake():
-                    behind.append(_library_turns(library, bench.numbers(PARALLEL), calling))
-        yield row(f"eight_agents, {kind}, llama-cpp-python", together[1:], behind[1:], 3.0, by=by)
-
-        together, served = [], []
-        with llama_server(Setup(bench.setup.path, N_CTX, PARALLEL, 0, bench.setup.chat_template)) as server:
-            for _ in range(1 + bench.runs):
-                together.append(bench.timed(_together(bench, calling), PARALLEL)[0])
-                with server.awake():
-                    served.append(timed(partial(_server_turns, server, bench.numbers(PARALLEL), calling), PARALLEL))
-        yield row(f"eight_agents, {kind}, llama-server", together[1:], served[1:], None, by=by)
+            ours, peer = _pairs(bench, kind, partial(_behind_a_lock, library))
+        yield row(f"eight_agents, {kind}, llama-cpp-python", ours, peer, 3.0, by=by)
+        with llama_server(replace(bench.setup, parallel=PARALLEL)) as server:
+            ours, peer = _pairs(bench, kind, partial(_served, server))
+        yield row(f"eight_agents, {kind}, llama-server", ours, peer, None, by=by)
 
 
-def _opening(number: int, calling: bool) -> tuple[list[Message], list[Tool[..., object]]]:
-    """A first question, and the tools that are offered with it: the one that it needs, if any."""
-    if not calling:
-        return first(question(number)), []
-    return first(request(number)[1]), list(TOOLS)
+def _pairs(bench: Bench, kind: str, peer: Callable[[Agents], Took]) -> tuple[list[Took], list[Took]]:
+    """The repetitions of both sides. A first one warms them up; whole runs, which take minutes, do so by themselves."""
+    pairs = [
+        (_timed(bench, _together, _eight(bench, kind)), peer(_eight(bench, kind)))
+        for _ in range(2 if kind == "runs" else 1 + bench.runs)
+    ]
+    counted = pairs if kind == "runs" else pairs[1:]
+    return [ours for ours, _ in counted], [peer for _, peer in counted]
 
 
-async def _our_turn(bench: Bench, number: int, calling: bool) -> None:
-    messages, tools = _opening(number, calling)
-    choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
-    await bench.ask(messages, tools, choice, tokens=tokens)
+def _eight(bench: Bench, kind: str) -> Agents:
+    return [_turns(number, kind) for number in bench.numbers(PARALLEL)]
 
 
-async def _together(bench: Bench, calling: bool) -> None:
-    await asyncio.gather(*(_our_turn(bench, number, calling) for number in bench.numbers(PARALLEL)))
+def _turns(number: int, kind: str) -> list[Asked]:
+    if kind == "text":
+        return [Asked(first(question(number)))]
+    if kind == "calls":
+        tool, text = request(number)
+        return [Asked(first(text), TOOLS, tool)]
+    run = enumerate(scripted(number, 4, tools=True))
+    return [
+        Asked(messages, TOOLS, request(number * 1000 + turn)[0] if turn % 2 == 0 else None) for turn, messages in run
+    ]
 
 
-async def _apart(bench: Bench, calling: bool) -> None:
-    for number in bench.numbers(PARALLEL):
-        await _our_turn(bench, number, calling)
+def _timed(bench: Bench, do: Callable[[Bench, Agents], Coroutine[Any, Any, None]], agents: Agents) -> Took:
+    return bench.timed(do(bench, agents), sum(map(len, agents)))[0]
 
 
-def _library_turns(library: Library, numbers: Sequence[int], calling: bool) -> Took:
-    """One after another: `Llama` serves one at a time, and agents that share one wait for its lock."""
+async def _together(bench: Bench, agents: Agents) -> None:
+    await asyncio.gather(*(_apart(bench, [turns]) for turns in agents))
+
+
+async def _apart(bench: Bench, agents: Agents) -> None:
+    for asked in chain.from_iterable(agents):
+        choice, tokens = ("required", CALL) if asked.needs else ("auto", TEXT)
+        await bench.ask(asked.messages, asked.tools, choice, tokens=tokens)
+
+
+def _behind_a_lock(library: Library, agents: Agents) -> Took:
+    """A turn of each by turns: `Llama` serves one at a time, and agents that share one wait for its lock."""
     took = Took(0.0, 0, 0)
-    for number in numbers:
-        messages, tools = _opening(number, calling)
-        body = request_body(ModelRequest(messages, tools), "model")
-        arguments: dict[str, object] = {"messages": body["messages"], "temperature": 0}
-        arguments["max_tokens"] = CALL if calling else TEXT
-        if calling:  # of its ways to hold a call to its schema the one that keeps the model's own template
-            arguments["tools"] = body["tools"]
-            arguments["tool_choice"] = {"type": "function", "function": {"name": request(number)[0].name}}
-        answer, seconds = library.ask("create_chat_completion", **arguments)
-        took += Took(seconds, answer["usage"]["completion_tokens"])
+    with library.awake():
+        for asked in chain.from_iterable(zip(*agents, strict=True)):
+            body = request_body(ModelRequest(asked.messages, asked.tools), "model")
+            arguments: dict[str, object] = {"messages": body["messages"], "temperature": 0}
+            arguments["max_tokens"] = CALL if asked.needs else TEXT
+            if asked.tools:
+                arguments["tools"] = body["tools"]
+            if asked.needs:  # of its ways to hold a call to its schema the one that keeps the model's own template
+                arguments["tool_choice"] = {"type": "function", "function": {"name": asked.needs.name}}
+            answer, seconds = library.ask("create_chat_completion", **arguments)
+            took += Took(seconds, answer["usage"]["completion_tokens"])
     return took
 
 
-def _server_turns(server: Server, numbers: Sequence[int], calling: bool) -> int:
-    def turn(number: int) -> int:
-        messages, tools = _opening(number, calling)
-        return _server_turn(server, messages, tools, calling=calling)
+def _served(server: Server, agents: Agents) -> Took:
+    def run(turns: Sequence[Asked]) -> int:
+        return sum(_server_turn(server, turn.messages, turn.tools, calling=bool(turn.needs)) for turn in turns)
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        return sum(pool.map(turn, numbers))
+    with server.awake(), ThreadPoolExecutor(PARALLEL) as pool:
+        return timed(lambda: sum(pool.map(run, agents)), sum(map(len, agents)))
 
 
 def own_cost(bench: Bench) -> Iterator[Row]:
     """The share of the engine's thread that is not llama.cpp's."""
-    for calling in (False, True):
-        bench.run(_together(bench, calling))
+    for kind in ("text", "calls"):
+        bench.run(_together(bench, _eight(bench, kind)))
         before = bench.settled()
         for _ in range(bench.runs):
-            bench.run(_together(bench, calling))
+            bench.run(_together(bench, _eight(bench, kind)))
         after = bench.settled()
         busy = after.busy_seconds - before.busy_seconds
         own = busy - (after.decode_seconds - before.decode_seconds)
         per_step = own / (after.steps - before.steps)
         shown = f"{own / busy:.1%} of {busy:.1f} s, {per_step * 1e6:.0f} µs a step"
-        yield Row(f"own_cost, {'calls' if calling else 'text'}", shown, goal="< 5 %", ok=own / busy < 0.05)
+        yield Row(f"own_cost, {kind}", shown, goal="< 5 %", ok=own / busy < 0.05)
 
 
 # --- waste -----------------------------------------------------------------------------------------------------------
@@ -524,11 +543,11 @@ def schema_failures(bench: Bench) -> Iterator[Row]:
         numbers = bench.numbers(50)
         for begin in range(0, len(numbers), PARALLEL):
             some = numbers[begin : begin + PARALLEL]
-            openings = [(*_opening(number, True), number) for number in some]
-            await asyncio.gather(*(bench.ask(m, t, "required", tokens=CALL, hot=seed) for m, t, seed in openings))
+            asked = [(first(request(number)[1]), number) for number in some]
+            await asyncio.gather(*(bench.ask(m, TOOLS, "required", tokens=CALL, hot=seed) for m, seed in asked))
 
     bench.run(hot())
-    for failure in bench.failures[:5]:
+    for failure in bench.failures:
         print(f"failed: {failure}", file=sys.stderr)
     yield Row("schema_failures", f"{len(bench.failures)} of {bench.calls} calls", goal="0", ok=not bench.failures)
 
