@@ -1,14 +1,13 @@
 """Several calls in one turn, from models that do not know when to stop.
 
 Held to a grammar, a small model writes the call that is needed and then the same again, or one that it makes up. So a
-further call counts only if it takes up something of the request that no call has mentioned yet: one of its arguments
-stands in the request, and in no call before it. And the turn goes on as long as the request has names, numbers or
-quoted texts that are in no call, and no longer.
+further call counts only if it takes up something of the request that no call has mentioned yet: a number in one of its
+arguments, a text most of whose words stand in the request, or a word of its tool's name. And the turn goes on as long
+as the request has names, numbers or quoted texts that are in no call, and no longer.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -18,7 +17,9 @@ from agentkit.messages import JsonValue, ToolCall
 
 __all__ = ["FurtherCalls", "Unmentioned"]
 
-_VALUE: Final = re.compile(r"[\"“]([^\"”]+)[\"”]|\d+(?:\.\d+)?|[^\W\d_]\w*")
+_VALUE: Final = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)'([^']+)'(?!\w)|\d+(?:\.\d+)?|[^\W\d_]\w*")
+_WORD: Final = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+_CAPITALS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BEGINNING: Final = re.compile(r"(?:^|[.!?:\n])[\s\"“]*\Z")
 
 
@@ -57,8 +58,10 @@ class FurtherCalls:
 
     def __init__(self, request: str) -> None:
         self.finished = False
-        self._request = _plain(request)
-        self._said = ""
+        self._request = _words(request)
+        self._said: set[str] = set()
+        self._named: set[str] = set()
+        self._begun = False
         self._held: list[ModelEvent] = []
 
     def passed(self, events: Sequence[ModelEvent]) -> Iterator[ModelEvent]:
@@ -67,12 +70,14 @@ class FurtherCalls:
             if self.finished:
                 return
             if isinstance(event, ToolCallEnd):
-                self.finished = bool(self._said) and not self._is_new(event.call)
+                self.finished = self._begun and not self._is_new(event.call)
                 if not self.finished:
                     yield from (*self._held, event)
-                    self._said += _plain(json.dumps(event.call.arguments, ensure_ascii=False)) + "\n"
+                    self._said.update(*map(_words, _leaves(event.call.arguments)))
+                    self._named |= _name_words(event.call)
                 self._held.clear()
-            elif self._said and isinstance(event, ToolCallStart | ToolCallDelta):
+                self._begun = True
+            elif self._begun and isinstance(event, ToolCallStart | ToolCallDelta):
                 self._held.append(event)
             elif self._held and isinstance(event, ProblemFound):  # nobody asked for this call
                 self.finished = True
@@ -80,8 +85,19 @@ class FurtherCalls:
                 yield event
 
     def _is_new(self, call: ToolCall) -> bool:
-        values = map(_plain, _leaves(call.arguments))
-        return any(_stands_in(value, self._request) and not _stands_in(value, self._said) for value in values)
+        if (_name_words(call) - self._named) & self._request:
+            return True
+        return any(map(self._takes_up, map(_words, _leaves(call.arguments))))
+
+    def _takes_up(self, words: set[str]) -> bool:
+        """A value that a model makes up may have a word of the request in it, but hardly a number."""
+        asked = words & self._request
+        new = asked - self._said
+        return any(word[0].isdigit() for word in new) or bool(new and 2 * len(asked) > len(words))
+
+
+def _name_words(call: ToolCall) -> set[str]:
+    return _words(_CAPITALS.sub(" ", call.name).replace("_", " "))
 
 
 def _leaves(value: JsonValue) -> Iterator[str]:
@@ -98,16 +114,18 @@ def _leaves(value: JsonValue) -> Iterator[str]:
         yield f"{value:g}"
 
 
-def _stands_in(value: str, text: str) -> bool:
-    return bool(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+def _words(text: str) -> set[str]:
+    """Words and numbers, as they are compared: 03 is 3."""
+    return {word.lstrip("0") or "0" for word in _WORD.findall(_plain(text))}
 
 
 def _values(request: str) -> Iterator[str]:
     """Numbers, names and quoted texts. A capital at the beginning of a sentence makes no name."""
     for found in _VALUE.finditer(request):
-        word = found[1] or found[0]
+        quoted = found[1] or found[2]
+        word = quoted or found[0]
         named = word[0].isupper() and not _BEGINNING.search(request[: found.start()]) and len(word) > 1
-        if found[1] or word[0].isdigit() or named:
+        if quoted or word[0].isdigit() or named:
             yield _plain(word)
 
 

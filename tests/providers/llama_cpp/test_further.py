@@ -23,6 +23,10 @@ CASES: list[tuple[str, list[JsonObject], int]] = [
     ("Factorials of 5, 10 and 1,500", [{"n": 5}, {"n": 10}, {"n": 1500}, {"n": 2}], 3),
     ("Is 15 in the list?", [{"n": 1}, {"n": 5}], 1),  # a part of a number is no number
     ("Both, please", [{"x": True}, {"x": False}], 1),
+    ("Weather in Boston, MA and San Francisco", [{"city": "Boston, MA"}, {"city": "San Francisco, CA"}], 2),
+    ("Weather in Boston", [{"city": "Boston"}, {"city": "In the city"}], 1),  # its words are not the request's
+    ("Trains on April 3rd and on April 12th", [{"day": "2025-04-03"}, {"day": "2025-04-12"}, {"day": "2025-04-07"}], 2),
+    ("Add 'call Bob' and delete 'buy milk'", [{"todo": "call Bob"}, {"todo": "buy milk"}], 2),
     ("Weather in Łódź and Kraków", [{"at": {"city": ["Łódź"]}}, {"at": {"city": ["Kraków"]}}], 2),
 ]
 
@@ -33,6 +37,17 @@ def test_what_counts(request_: str, calls: list[JsonObject], counted: int) -> No
     passed = [event for index, call in enumerate(calls) for event in further.passed(events(index, call))]
     assert passed == [event for index, call in enumerate(calls[:counted]) for event in events(index, call)]
     assert further.finished == (counted < len(calls))
+
+
+def test_another_tool_counts_if_its_name_is_in_the_request() -> None:
+    further = FurtherCalls("What were the life expectancy and the GDP of the USA in 1900?")
+    calls = [
+        ToolCall("us_history.lifeExpectancy", {"year": 1900}),
+        ToolCall("us_history.gdp", {"year": 1900}),
+        ToolCall("us_history.population", {"year": 1900}),
+    ]
+    counted = [event for call in calls for event in further.passed([ToolCallEnd(call)])]
+    assert counted == [ToolCallEnd(call) for call in calls[:2]]
 
 
 def test_text_and_a_first_call_are_passed_on_at_once() -> None:
