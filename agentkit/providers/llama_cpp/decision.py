@@ -18,7 +18,7 @@ import json
 import math
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from agentkit.constrain import ReasoningMarks
@@ -28,6 +28,7 @@ from agentkit.providers.base import ModelRequest
 from agentkit.providers.in_context import made_up_examples
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.engine import Predicted
+from agentkit.providers.llama_cpp.model import LlamaModel
 from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
 from agentkit.tool import AnyTool, Tool
@@ -55,6 +56,11 @@ _CONTENT_FREE: Final = "N/A"
 
 _CALL_LIKE: Final = ("```", "{", '{"', "[")
 """How models begin a call that they were not taught to write, beside their dialect's own opening."""
+
+_NAMES: Final = 24
+"""Tools of which it is compared which one to call: each costs the evaluation of its name."""
+
+_PRIOR_WEIGHT: Final = 0.5
 
 _KEPT: Final = 256
 """Sets of tools of which it is kept what is known."""
@@ -91,10 +97,46 @@ class _Tools:
     Attributes:
         opened: the model opens a call where the first of them is plainly asked for, or thinks before it does.
         opening: log-odds that a call is the next thing to write where nothing is asked.
+        names: by how much each is the one to call where nothing is asked, as a log-probability; once it is known.
     """
 
     opened: bool
     opening: float
+    names: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Calls of several tools, as tokens.
+
+    Attributes:
+        tokens: of each call.
+        begin: where they part.
+        ends: where their names end.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    begin: int
+    ends: Sequence[int]
+
+    @classmethod
+    def of(cls, model: LlamaModel, written: Sequence[str]) -> _Calls:
+        tokens = [array("i", model.tokenize(text, special=True)) for text in written]
+        begin = min(shared_length(tokens[0], other) for other in tokens[1:])
+        behind = min(shared_length(tokens[0][::-1], other[::-1]) for other in tokens[1:])
+        return cls(tokens, begin, [len(call) - behind for call in tokens])
+
+    async def scores(self, prompt: Sequence[int], look: Look) -> list[float]:
+        """The log-probability of each name behind a prompt, with the token that ends it."""
+        start = len(prompt)
+        looks = [
+            look([*prompt, *call[: end + 1]], range(start + self.begin, start + min(end + 1, len(call))))
+            for call, end in zip(self.tokens, self.ends, strict=True)
+        ]
+        return [sum(predicted.scores) for predicted in await asyncio.gather(*looks)]
+
+    def up_to_name(self, index: int) -> list[int]:
+        return list(self.tokens[index][: self.ends[index]])
 
 
 class Decider:
@@ -108,8 +150,7 @@ class Decider:
         self._template = template
         self._native = native
         self._known: dict[str, _Tools] = {}
-        written = (native or TAUGHT).write_calls([ToolCall("tool", {})])
-        self._opening = template.model.tokenize(written, special=True)[0]
+        self._opening = template.model.tokenize(self._written("tool"), special=True)[0]
         begun = [template.model.tokenize(text, special=False)[0] for text in _CALL_LIKE]
         self._call_like = sorted({self._opening, *begun})
 
@@ -135,6 +176,30 @@ class Decider:
             return "model"
         evidence = await self._evidence(request.lead, asked, request.tools, known, look)
         return "call" if evidence > THRESHOLD else "answer"
+
+    async def beginning(self, request: ModelRequest, look: Look) -> list[int]:
+        """The tokens with which a turn that must call begins, up to the end of a tool's name; none where the model is
+        left to choose the tool.
+
+        A small model that writes a name goes by its first token, and by what is the likeliest anyway. So the names are
+        compared whole, and against a request without content.
+        """
+        asked = request.messages[-1]
+        if asked.role != "user" or not 1 < len(request.tools) <= _NAMES:
+            return []
+        known = await self._tools(request.lead, request.tools, look)
+        if known.opened:
+            return []
+        calls = _Calls.of(self._template.model, [self._written(tool.name) for tool in request.tools])
+        if not known.names:
+            nothing = await self._tokens(request.lead, Message("user", _CONTENT_FREE), request.tools)
+            known.names[:] = await calls.scores(nothing, look)
+        found = await calls.scores(await self._tokens(request.messages[:-1], asked, request.tools), look)
+        gains = [score - _PRIOR_WEIGHT * usual for score, usual in zip(found, known.names, strict=True)]
+        return calls.up_to_name(gains.index(max(gains)))
+
+    def _written(self, name: str) -> str:
+        return (self._native or TAUGHT).write_calls([ToolCall(name, {})])
 
     async def _evidence(
         self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], known: _Tools, look: Look
@@ -181,6 +246,6 @@ class Decider:
         chance = min(max(chance, 1e-9), 1 - 1e-6)
         return math.log(chance) - math.log1p(-chance)
 
-    async def _tokens(self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
+    async def _tokens(self, before: Sequence[Message], asked: Message, tools: Sequence[AnyTool]) -> list[int]:
         # A long prompt takes a while to render, and the event loop is other people's too.
-        return await asyncio.to_thread(self._template.tokens, [*lead, asked], tools, taught=self._native is None)
+        return await asyncio.to_thread(self._template.tokens, [*before, asked], tools, taught=self._native is None)

@@ -139,6 +139,8 @@ class LlamaCppProvider(Provider):
         request = _spelled(template, request)
         verdict = await self._decider.decide(request, partial(_look, engine))
         plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
+        if plan.calls:
+            plan.sampler.begin_with(await self._decider.beginning(request, partial(_look, engine)))
         tools = plan.tools
         parser = StreamParser(
             tools=tools, dialect=plan.dialect if tools else None, prompt=engine.model.end_of(plan.prompt)
@@ -225,6 +227,8 @@ class _Plan:
     sampler: Sampler
     stable: int
     further: FurtherCalls | None
+    calls: bool
+    """Any of the tools must be called."""
 
     def passed(self, events: Sequence[ModelEvent]) -> Iterable[ModelEvent]:
         """What of the events counts."""
@@ -270,7 +274,7 @@ def _plan(
         # What a conversation of other words would begin with, too.
         other = template.tokens([*request.lead, Message("user", "?")], tools, taught=native is None)
         stable = shared_length(array("i", prompt), array("i", other))
-    return _Plan(prompt, tools, dialect, sampler, stable, further)
+    return _Plan(prompt, tools, dialect, sampler, stable, further, choice == "required")
 
 
 async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:

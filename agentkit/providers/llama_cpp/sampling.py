@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from agentkit.constrain.limits import grammar_fault
@@ -54,6 +54,13 @@ class Sampler:
         self._top_p = 1.0 if settings.top_p is None else settings.top_p
         self._random = np.random.default_rng(settings.seed)
         self._matcher = compiled(model, grammar).deep_copy() if grammar else None
+        self._beginning: list[int] = []
+
+    def begin_with(self, tokens: Sequence[int]) -> None:
+        """Have the turn begin so, if its grammar allows it."""
+        matcher = self._matcher.deep_copy() if self._matcher else None
+        if matcher and matcher.try_consume_tokens(list(tokens)) == len(tokens):
+            self._matcher, self._beginning = matcher, list(tokens)
 
     @property
     def finished(self) -> bool:
@@ -100,9 +107,10 @@ class Sampler:
         """
         if self._matcher is None:
             return []
-        tokens: list[int] = self._matcher.compute_ff_tokens()
-        if tokens and not self._matcher.consume_tokens(tokens):
+        further: list[int] = self._matcher.compute_ff_tokens()
+        if further and not self._matcher.consume_tokens(further):
             raise self._failure(self._matcher)
+        tokens, self._beginning = [*self._beginning, *further], []
         for token in tokens:
             self._noted(token)
         return tokens
