@@ -33,7 +33,7 @@ from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
 from agentkit.tool import AnyTool, Tool
 
-__all__ = ["Decider", "Look", "Verdict"]
+__all__ = ["Decider", "Decision", "Look"]
 
 Verdict: TypeAlias = Literal["model", "call", "answer"]
 """Who decides: the ``model``, token by token; or it is decided that the turn is a ``call``, or an ``answer``."""
@@ -88,6 +88,19 @@ _UNRELATED: Final = (
         },
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who decides on a turn.
+
+    Attributes:
+        verdict: whether it calls.
+        trusted: the model knows by itself which tool to call, with what, and when to stop.
+    """
+
+    verdict: Verdict = "model"
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,32 +167,30 @@ class Decider:
         begun = [template.model.tokenize(text, special=False)[0] for text in _CALL_LIKE]
         self._call_like = sorted({self._opening, *begun})
 
-    async def decide(self, request: ModelRequest, look: Look) -> Verdict:
+    async def decide(self, request: ModelRequest, look: Look) -> Decision:
         """Who decides whether this turn calls a tool.
 
         Only a request of the user's is decided on, and only where no tool has been called yet: after that the
         conversation itself shows the model what to do.
         """
         asked = request.messages[-1] if request.messages else None
+        if request.tool_choice == "none" or not request.tools or request.output_schema is not None or asked is None:
+            return Decision()
+        known = await self._tools(request.lead, request.tools, look)
         if (
-            request.tool_choice != "auto"
-            or not request.tools
-            or request.output_schema is not None
-            or asked is None
+            known.opened
+            or request.tool_choice != "auto"
             or asked.role != "user"
             or not asked.text.strip()
             or any(message.calls for message in request.messages[len(request.lead) :])
         ):
-            return "model"
-        known = await self._tools(request.lead, request.tools, look)
-        if known.opened:
-            return "model"
+            return Decision(trusted=known.opened)
         evidence = await self._evidence(request.lead, asked, request.tools, known, look)
-        return "call" if evidence > THRESHOLD else "answer"
+        return Decision("call" if evidence > THRESHOLD else "answer", trusted=False)
 
     async def beginning(self, request: ModelRequest, look: Look) -> list[int]:
         """The tokens with which a turn that must call begins, up to the end of a tool's name; none where the model is
-        left to choose the tool.
+        left to choose the tool. For models that are not trusted.
 
         A small model that writes a name goes by its first token, and by what is the likeliest anyway. So the names are
         compared whole, and against a request without content.
@@ -188,8 +199,6 @@ class Decider:
         if asked.role != "user" or not 1 < len(request.tools) <= _NAMES:
             return []
         known = await self._tools(request.lead, request.tools, look)
-        if known.opened:
-            return []
         calls = _Calls.of(self._template.model, [self._written(tool.name) for tool in request.tools])
         if not known.names:
             nothing = await self._tokens(request.lead, Message("user", _CONTENT_FREE), request.tools)

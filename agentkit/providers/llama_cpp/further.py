@@ -9,17 +9,16 @@ as the request has names, numbers or quoted texts that are in no call, and no lo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from agentkit.events import ModelEvent, ProblemFound, ToolCallDelta, ToolCallEnd, ToolCallStart
-from agentkit.messages import JsonValue, ToolCall
+from agentkit.messages import ToolCall
+from agentkit.providers.llama_cpp.wording import leaves, name_words, plain, without_commas, words
 
 __all__ = ["FurtherCalls", "Unmentioned"]
 
 _VALUE: Final = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)'([^']+)'(?!\w)|\d+(?:\.\d+)?|[^\W\d_]\w*")
-_WORD: Final = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
-_CAPITALS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BEGINNING: Final = re.compile(r"(?:^|[.!?:\n])[\s\"“]*\Z")
 
 
@@ -31,7 +30,7 @@ class Unmentioned:
     """
 
     def __init__(self, request: str) -> None:
-        self._values = set(_values(_without_commas(request)))
+        self._values = set(_values(without_commas(request)))
         self._written = bytearray()
 
     def add(self, piece: bytes) -> None:
@@ -41,7 +40,7 @@ class Unmentioned:
     @property
     def left(self) -> bool:
         """Something is left."""
-        written = _plain(self._written.decode(errors="replace"))
+        written = plain(self._written.decode(errors="replace"))
         self._values = {value for value in self._values if value not in written}
         return bool(self._values)
 
@@ -58,13 +57,13 @@ class FurtherCalls:
 
     def __init__(self, request: str) -> None:
         self.finished = False
-        self._request = _words(request)
+        self._request = words(request)
         self._said: set[str] = set()
         self._named: set[str] = set()
         self._begun = False
         self._held: list[ModelEvent] = []
 
-    def passed(self, events: Sequence[ModelEvent]) -> Iterator[ModelEvent]:
+    def passed(self, events: Iterable[ModelEvent]) -> Iterator[ModelEvent]:
         """What of these events counts. Those of a further call are held until it is complete."""
         for event in events:
             if self.finished:
@@ -73,8 +72,8 @@ class FurtherCalls:
                 self.finished = self._begun and not self._is_new(event.call)
                 if not self.finished:
                     yield from (*self._held, event)
-                    self._said.update(*map(_words, _leaves(event.call.arguments)))
-                    self._named |= _name_words(event.call)
+                    self._said.update(*map(words, leaves(event.call.arguments)))
+                    self._named |= name_words(event.call.name)
                 self._held.clear()
                 self._begun = True
             elif self._begun and isinstance(event, ToolCallStart | ToolCallDelta):
@@ -85,38 +84,15 @@ class FurtherCalls:
                 yield event
 
     def _is_new(self, call: ToolCall) -> bool:
-        if (_name_words(call) - self._named) & self._request:
+        if (name_words(call.name) - self._named) & self._request:
             return True
-        return any(map(self._takes_up, map(_words, _leaves(call.arguments))))
+        return any(map(self._takes_up, map(words, leaves(call.arguments))))
 
     def _takes_up(self, words: set[str]) -> bool:
         """A value that a model makes up may have a word of the request in it, but hardly a number."""
         asked = words & self._request
         new = asked - self._said
         return any(word[0].isdigit() for word in new) or bool(new and 2 * len(asked) > len(words))
-
-
-def _name_words(call: ToolCall) -> set[str]:
-    return _words(_CAPITALS.sub(" ", call.name).replace("_", " "))
-
-
-def _leaves(value: JsonValue) -> Iterator[str]:
-    """The texts and numbers in arguments. True and false stand in no request."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, str):
-        yield value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield f"{value:g}"
-
-
-def _words(text: str) -> set[str]:
-    """Words and numbers, as they are compared: 03 is 3."""
-    return {word.lstrip("0") or "0" for word in _WORD.findall(_plain(text))}
 
 
 def _values(request: str) -> Iterator[str]:
@@ -126,12 +102,4 @@ def _values(request: str) -> Iterator[str]:
         word = quoted or found[0]
         named = word[0].isupper() and not _BEGINNING.search(request[: found.start()]) and len(word) > 1
         if quoted or word[0].isdigit() or named:
-            yield _plain(word)
-
-
-def _plain(text: str) -> str:
-    return _without_commas(text).lower().strip()
-
-
-def _without_commas(text: str) -> str:
-    return re.sub(r"(?<=\d),(?=\d{3})", "", text)
+            yield plain(word)

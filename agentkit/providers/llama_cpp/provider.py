@@ -26,7 +26,7 @@ from agentkit.providers.base import ModelRequest, OutputMode, Provider
 from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.context import CacheType
-from agentkit.providers.llama_cpp.decision import Decider, Verdict
+from agentkit.providers.llama_cpp.decision import Decider, Decision
 from agentkit.providers.llama_cpp.engine import (
     DEFAULT_MAX_TOKENS,
     Engine,
@@ -40,6 +40,7 @@ from agentkit.providers.llama_cpp.engine import (
 )
 from agentkit.providers.llama_cpp.further import FurtherCalls, Unmentioned
 from agentkit.providers.llama_cpp.hardware import physical_cores
+from agentkit.providers.llama_cpp.made_up import MadeUp
 from agentkit.providers.llama_cpp.model import import_llama_cpp
 from agentkit.providers.llama_cpp.sampling import Sampler
 from agentkit.providers.llama_cpp.sequences import shared_length
@@ -137,9 +138,9 @@ class LlamaCppProvider(Provider):
         engine, template = await asyncio.to_thread(self._load)
         assert self._decider is not None
         request = _spelled(template, request)
-        verdict = await self._decider.decide(request, partial(_look, engine))
-        plan = await asyncio.to_thread(_plan, engine, template, request, verdict, self._reasoning_budget)
-        if plan.calls:
+        decision = await self._decider.decide(request, partial(_look, engine))
+        plan = await asyncio.to_thread(_plan, engine, template, request, decision, self._reasoning_budget)
+        if plan.calls and not decision.trusted:
             plan.sampler.begin_with(await self._decider.beginning(request, partial(_look, engine)))
         tools = plan.tools
         parser = StreamParser(
@@ -226,13 +227,15 @@ class _Plan:
     dialect: Dialect
     sampler: Sampler
     stable: int
+    made_up: MadeUp | None
     further: FurtherCalls | None
     calls: bool
     """Any of the tools must be called."""
 
-    def passed(self, events: Sequence[ModelEvent]) -> Iterable[ModelEvent]:
+    def passed(self, events: Iterable[ModelEvent]) -> Iterable[ModelEvent]:
         """What of the events counts."""
-        return self.further.passed(events) if self.further else events
+        told = self.made_up.left_out(events) if self.made_up else events
+        return self.further.passed(told) if self.further else told
 
 
 def _spelled(template: ChatTemplate, request: ModelRequest) -> ModelRequest:
@@ -245,11 +248,11 @@ def _prompt(template: ChatTemplate, request: ModelRequest, tools: Sequence[AnyTo
 
 
 def _plan(
-    engine: Engine, template: ChatTemplate, request: ModelRequest, verdict: Verdict, reasoning_budget: int | None
+    engine: Engine, template: ChatTemplate, request: ModelRequest, decision: Decision, reasoning_budget: int | None
 ) -> _Plan:
-    choice = "required" if verdict == "call" else request.tool_choice
+    choice = "required" if decision.verdict == "call" else request.tool_choice
     # Where it is decided that no tool is needed, a model that calls whatever it sees is shown none.
-    tools = () if choice == "none" or verdict == "answer" else request.tools
+    tools = () if choice == "none" or decision.verdict == "answer" else request.tools
     native = _native_dialect(template.source)
     prompt = _prompt(template, request, tools)
     dialect = native or TAUGHT
@@ -257,7 +260,8 @@ def _plan(
     asked = last.text if tools and last is not None and last.role == "user" else ""
     # Where the model does not decide that it calls, it does not know when to stop either.
     further = FurtherCalls(asked) if asked and choice != "auto" else None
-    unmentioned = Unmentioned(asked) if further and (native is None or verdict == "call") else None
+    unmentioned = Unmentioned(asked) if further and not decision.trusted else None
+    made_up = MadeUp(request.messages, tools) if tools and not decision.trusted else None
     grammar = call_grammar(
         tools,
         choice,
@@ -274,7 +278,7 @@ def _plan(
         # What a conversation of other words would begin with, too.
         other = template.tokens([*request.lead, Message("user", "?")], tools, taught=native is None)
         stable = shared_length(array("i", prompt), array("i", other))
-    return _Plan(prompt, tools, dialect, sampler, stable, further, choice == "required")
+    return _Plan(prompt, tools, dialect, sampler, stable, made_up, further, choice == "required")
 
 
 async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:
