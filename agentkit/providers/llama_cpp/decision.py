@@ -142,6 +142,7 @@ class _Calls:
     async def scores(self, prompt: Sequence[int], look: Look) -> list[float]:
         """The log-probability of each name behind a prompt, with the token that ends it."""
         start = len(prompt)
+        await look([*prompt, *self.tokens[0][: self.begin]], range(0))  # once for all of them
         looks = [
             look([*prompt, *call[: end + 1]], range(start + self.begin, start + min(end + 1, len(call))))
             for call, end in zip(self.tokens, self.ends, strict=True)
