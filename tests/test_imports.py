@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = [
     *("openai", "litellm", "llama_cpp", "llguidance", "numpy", "pydantic", "typer", "rich", "jinja2", "httpx2"),
-    *("huggingface_hub", "psycopg", "sqlite3"),
+    *("huggingface_hub", "psycopg", "sqlite3", "PIL"),
 ]
 
 

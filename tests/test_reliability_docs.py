@@ -12,7 +12,7 @@ from agentkit.journal.memory import MemoryJournal
 from agentkit.journal.sqlite import SQLiteJournal
 from agentkit.providers import _openai_server, completions
 from agentkit.providers.fallback import FallbackProvider
-from agentkit.providers.llama_cpp import LlamaCppProvider
+from agentkit.providers.llama_cpp import LlamaCppProvider, vision
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.retry import Retry
 
@@ -29,6 +29,8 @@ LIMITS = Limits()
 @pytest.mark.parametrize(
     "row",
     [
+        f"| an image for a local model | {vision.MAX_PIXELS:,} pixels |",
+        f"for a local model | {vision.KEPT_BYTES >> 20} MiB |",
         f"| model turns | {LIMITS.steps} |",
         f"nobody ran it | {LIMITS.deadline:g} s |",
         f"or an answer | {LIMITS.corrections} | `Limits.corrections`",

@@ -82,6 +82,24 @@ def write_sliding(path: Path, window: int = 16) -> Path:
     return _end(writer, path)
 
 
+def write_multimodal_rope(path: Path) -> Path:
+    """A Qwen2-VL: an image's tokens have two-dimensional positions, and many share one."""
+    writer, random = _begin(path, "qwen2vl")
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_feed_forward_length(2 * WIDTH)
+    writer.add_rope_dimension_sections([2, 3, 3, 0])
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        writer.add_tensor(block + "attn_norm.weight", np.ones(WIDTH, np.float32))
+        for name, size in (("attn_q", WIDTH), ("attn_k", WIDTH // 2), ("attn_v", WIDTH // 2)):
+            writer.add_tensor(f"{block}{name}.weight", random(size, WIDTH))
+            writer.add_tensor(f"{block}{name}.bias", random(size))
+        writer.add_tensor(block + "attn_output.weight", random(WIDTH, WIDTH))
+        _add_feed_forward(writer, random, block)
+    return _end(writer, path)
+
+
 Random = Callable[..., np.ndarray]
 
 

@@ -17,26 +17,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from agentkit.errors import ConfigError, MissingExtraError, ProviderError, UnsupportedInputError
-from agentkit.messages import (
-    ImagePart,
-    JsonObject,
-    JsonValue,
-    Message,
-    Part,
-    ReasoningPart,
-    TextPart,
-    ToolCall,
-    ToolResult,
-)
+from agentkit.errors import ConfigError, MissingExtraError, ProviderError
+from agentkit.messages import JsonObject, JsonValue, Message
 from agentkit.parsing import dialect_for
 from agentkit.parsing.sandbox import BoundedTemplate, TemplateBoundError
+from agentkit.providers.llama_cpp.guard import Guard, Prompt
 from agentkit.providers.llama_cpp.model import LlamaModel
 from agentkit.providers.llama_cpp.taught import TAUGHT, teach
+from agentkit.providers.llama_cpp.vision import Vision
 from agentkit.providers.llama_cpp.wire import (
     PROBE_TOOLS,
     Shape,
     alternating,
+    in_parts,
     shape_of,
     system_in_user,
     wire_messages,
@@ -53,10 +46,6 @@ PLAIN_TEMPLATE: Final = (
 
 PLAIN_STOP: Final = ("\nUser:", "\nAssistant:")
 
-# Stands for a special token's text inside a message until the prompt is tokenized. Private-use characters: no model
-# reads them, and a message that holds them loses only these.
-_GUARD: Final = re.compile("\ue000([0-9]+)\ue001")
-
 _OURS: Final = ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "strftime_now")
 _CONVERSATIONS: Final = 256
 
@@ -70,6 +59,7 @@ class ChatTemplate:
         stop: strings that end a turn, where no token does.
         variables: what the template is given besides the conversation.
         shape: how it wants the messages.
+        vision: reads images, where the model has a projector.
     """
 
     model: LlamaModel
@@ -77,13 +67,18 @@ class ChatTemplate:
     stop: tuple[str, ...]
     variables: Mapping[str, JsonValue]
     shape: Shape
+    vision: Vision | None
     _template: BoundedTemplate
     _special: re.Pattern[str]
     _beginnings: _Beginnings
 
     @classmethod
     def of(
-        cls, model: LlamaModel, source: str | None = None, variables: Mapping[str, JsonValue] | None = None
+        cls,
+        model: LlamaModel,
+        source: str | None = None,
+        variables: Mapping[str, JsonValue] | None = None,
+        vision: Vision | None = None,
     ) -> ChatTemplate:
         """The template of a model, or ``source`` in its place.
 
@@ -103,11 +98,16 @@ class ChatTemplate:
         longest_first = sorted(model.special_tokens, key=len, reverse=True)
         special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         stop = PLAIN_STOP if source in ("", PLAIN_TEMPLATE) else ()
-        made = cls(model, source, stop, dict(variables or {}), Shape(reasoning=""), template, special, _Beginnings())
+        shape = Shape(reasoning="")
+        made = cls(model, source, stop, dict(variables or {}), shape, vision, template, special, _Beginnings())
         return replace(made, shape=made._seen_shape()) if source else made
 
     def tokens(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: bool) -> list[int]:
-        """The prompt's tokens, up to where the model goes on.
+        """`prompt`'s tokens."""
+        return self.prompt(messages, tools, taught=taught).tokens
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[AnyTool], *, taught: bool) -> Prompt:
+        """The prompt, up to where the model goes on.
 
         Args:
             messages: the conversation, its system message first.
@@ -115,36 +115,24 @@ class ChatTemplate:
             taught: teach the tools in the prompt, for a template that does not show them, or not readably.
 
         Raises:
-            ProviderError: the template refuses these messages, or goes over a bound.
-            UnsupportedInputError: an image.
+            ImageError: an image that cannot be read.
+            ProviderError: the template refuses these messages, leaves an image out, or goes over a bound.
+            UnsupportedInputError: an image, and the model has no projector; or one that would have to be fetched.
         """
-        if any(isinstance(part, ImagePart) for message in messages for part in message.content):
-            raise UnsupportedInputError(
-                f"{self.model.path.name} cannot see, and a message holds an image: leave it out, or use a vision model"
-            )
-        guarded = [self._guard_message(message) for message in messages]
-        described = self._guard([tool.openai_schema for tool in tools])
+        guard = Guard(self.model, self._special, self.vision)
+        guarded = [guard.message(message) for message in messages]
+        described = guard.value([tool.openai_schema for tool in tools])
         assert isinstance(described, list)
         if taught:
             guarded, described = teach(guarded, tools, described), []
         wire = wire_messages(guarded, self.shape, (dialect_for(self.source) or TAUGHT).write_calls)
-        return self._tokenize(self._render(wire, described, self._beginnings.of(messages)))
-
-    def _tokenize(self, prompt: str) -> list[int]:
-        tokens: list[int] = []
-        begin = not (self.model.bos_text and prompt.startswith(self.model.bos_text))
-        for index, piece in enumerate(_GUARD.split(prompt)):
-            guarded = index % 2 == 1
-            text = self.model.piece(int(piece)).decode(errors="replace") if guarded else piece
-            if text:
-                tokens += self.model.tokenize(text, special=not guarded, begin=begin and not tokens)
-        return tokens
+        return guard.prompt(self._render(wire, described, self._beginnings.of(messages)))
 
     def _render(self, messages: list[JsonObject], tools: list[JsonObject], began: datetime) -> str:
         refusal: Exception | None = None
         for attempt in _attempts(messages):
             try:
-                return self._render_once(attempt, tools, began)
+                return self._render_once(in_parts(attempt) if self.shape.parts else attempt, tools, began)
             except TemplateBoundError as error:
                 raise ProviderError(
                     f"The chat template of {self.model.path.name} goes over a bound: {error}, for a conversation of "
@@ -184,33 +172,6 @@ class ChatTemplate:
             return None
 
         return shape_of(render, self.source)
-
-    def _guard_message(self, message: Message) -> Message:
-        return Message(message.role, [self._guard_part(part) for part in message.content])
-
-    def _guard_part(self, part: Part) -> Part:
-        if isinstance(part, TextPart | ReasoningPart):
-            return replace(part, text=self._guard_text(part.text))
-        if isinstance(part, ToolCall):
-            arguments = self._guard(part.arguments)
-            assert isinstance(arguments, dict)
-            return replace(part, arguments=arguments)
-        if isinstance(part, ToolResult):
-            return replace(part, content=self._guard_text(part.in_words), images=())
-        return part
-
-    def _guard(self, value: JsonValue) -> JsonValue:
-        if isinstance(value, str):
-            return self._guard_text(value)
-        if isinstance(value, Mapping):
-            return {key: self._guard(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._guard(item) for item in value]
-        return value
-
-    def _guard_text(self, text: str) -> str:
-        cleaned = text.replace("\ue000", "").replace("\ue001", "")
-        return self._special.sub(lambda found: f"\ue000{self.model.special_tokens[found[0]]}\ue001", cleaned)
 
 
 class _Beginnings:

@@ -6,24 +6,18 @@ Nothing here is safe to call from two threads at once: the engine's thread owns 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from agentkit.errors import ModelLoadError, ProviderError
+from agentkit.providers.llama_cpp.batches import BATCH, OUTPUTS, Batch, ImageBatch, ImageChunk
 from agentkit.providers.llama_cpp.model import LlamaModel, begin_log, last_log
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BATCH", "OUTPUTS", "Batch", "CacheType", "ContextOptions", "LlamaContext", "bytes_per_token"]
-
-BATCH: Final = 512
-"""Tokens evaluated at once, at most."""
-
-OUTPUTS: Final = 64
-"""Predictions that can be asked for in one batch, beside one a sequence: each is a number a vocabulary entry."""
+__all__ = ["CacheType", "ContextOptions", "LlamaContext", "bytes_per_token"]
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
 _BYTES: Final[dict[CacheType, float]] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -46,55 +40,6 @@ class ContextOptions:
     threads: int
     flash_attention: bool | None = None
     cache_type: CacheType = "f16"
-
-
-class Batch:
-    """Tokens of several sequences, to be evaluated together. Filled in place, since it is filled at every step."""
-
-    def __init__(self, llama_batch: type) -> None:
-        import numpy as np
-
-        self.size = 0
-        self.outputs = 0
-        self._tokens = np.zeros(BATCH, np.int32)
-        self._positions = np.zeros(BATCH, np.int32)
-        self._sequences = np.zeros(BATCH, np.int32)
-        self._counts = np.ones(BATCH, np.int32)
-        self._wanted = np.zeros(BATCH, np.int8)
-        ids, step = self._sequences.ctypes.data, self._sequences.itemsize
-        int32, int8 = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int8)
-        self._rows = (int32 * BATCH)(*(ctypes.cast(ids + i * step, int32) for i in range(BATCH)))
-        self.struct = llama_batch(
-            n_tokens=0,
-            token=self._tokens.ctypes.data_as(int32),
-            embd=None,
-            pos=self._positions.ctypes.data_as(int32),
-            n_seq_id=self._counts.ctypes.data_as(int32),
-            seq_id=self._rows,
-            logits=self._wanted.ctypes.data_as(int8),
-        )
-
-    @property
-    def room(self) -> int:
-        """Tokens that can still be added."""
-        return BATCH - self.size
-
-    def clear(self) -> None:
-        """Empty it."""
-        self.size = self.outputs = 0
-
-    def add(self, sequence: int, position: int, tokens: Sequence[int], *, outputs: int) -> None:
-        """Put a sequence's next tokens in; the predictions of the last ``outputs`` of them are wanted."""
-        import numpy as np
-
-        start, end = self.size, self.size + len(tokens)
-        self._tokens[start:end] = tokens
-        self._positions[start:end] = np.arange(position, position + len(tokens))
-        self._sequences[start:end] = sequence
-        self._wanted[start:end] = 0
-        self._wanted[end - outputs : end] = 1
-        self.size = end
-        self.outputs += outputs
 
 
 class LlamaContext:
@@ -123,7 +68,7 @@ class LlamaContext:
         settings = {
             "n_ctx": options.cells,
             "n_seq_max": options.sequences,
-            "n_batch": BATCH,
+            "n_batch": options.cells,  # an image may be longer than what is computed at once
             "n_ubatch": BATCH,
             "n_outputs_max": options.sequences + OUTPUTS,  # room for all tokens of a batch would be much
             "n_threads": options.threads,
@@ -139,15 +84,23 @@ class LlamaContext:
             setattr(parameters, name, value)
         return parameters
 
-    def decode(self) -> bool:
+    def image_batch(self, chunk: ImageChunk, sequence: int, position: int) -> ImageBatch:
+        """An image chunk, to go on a sequence at its end."""
+        return ImageBatch(self._lib.llama_batch, chunk, sequence, position)
+
+    def decode(self, batch: Batch | ImageBatch) -> bool:
         """Evaluate what is in the batch. False, with nothing done, where the memory has no room for it.
 
         Raises:
             ProviderError: llama.cpp failed; no sequence in the batch can be trusted any more.
         """
-        self.batch.struct.n_tokens = self.batch.size
+        batch.struct.n_tokens = batch.size
         begin_log()
-        status: int = self._lib.llama_decode(self.handle, self.batch.struct)
+        if not batch.causal:
+            self._lib.llama_set_causal_attn(self.handle, False)
+        status: int = self._lib.llama_decode(self.handle, batch.struct)
+        if not batch.causal:
+            self._lib.llama_set_causal_attn(self.handle, True)
         if status in (0, 1):
             return status == 0
         raise ProviderError(f"llama.cpp's decode failed with status {status}: {last_log() or 'it does not say why'}")

@@ -27,7 +27,8 @@ from agentkit.parsing.dialects.base import Dialect
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.in_context import made_up_examples
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
-from agentkit.providers.llama_cpp.engine import Predicted
+from agentkit.providers.llama_cpp.guard import shows_an_image
+from agentkit.providers.llama_cpp.jobs import Predicted
 from agentkit.providers.llama_cpp.model import LlamaModel
 from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
@@ -172,10 +173,12 @@ class Decider:
         """Who decides whether this turn calls a tool.
 
         Only a request of the user's is decided on, and only where no tool has been called yet: after that the
-        conversation itself shows the model what to do.
+        conversation itself shows the model what to do. Where images are shown, words alone tell nothing.
         """
         asked = request.messages[-1] if request.messages else None
         if request.tool_choice == "none" or not request.tools or request.output_schema is not None or asked is None:
+            return Decision()
+        if shows_an_image(request.messages):
             return Decision()
         known = await self._tools(request.lead, request.tools, look)
         if (

@@ -12,48 +12,30 @@ import time
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal
 
 from agentkit.errors import AgentKitError, ContextOverflowError, ProviderError
 from agentkit.messages import Usage
-from agentkit.providers.llama_cpp.context import (
-    BATCH,
-    OUTPUTS,
-    CacheType,
-    ContextOptions,
-    LlamaContext,
-    bytes_per_token,
-)
+from agentkit.providers.llama_cpp.batches import BATCH, OUTPUTS, Batch, ImageBatch, ImageChunk
+from agentkit.providers.llama_cpp.context import CacheType, ContextOptions, LlamaContext, bytes_per_token
 from agentkit.providers.llama_cpp.gguf_files import parts
 from agentkit.providers.llama_cpp.hardware import gpu_memory, n_gpu_layers_auto
+from agentkit.providers.llama_cpp.jobs import Emit, Finished, Job, Predicted, Written
 from agentkit.providers.llama_cpp.model import LlamaModel
-from agentkit.providers.llama_cpp.sampling import Sampler
 from agentkit.providers.llama_cpp.sequences import PrefixCache, Tokens, shared_length
 from agentkit.providers.llama_cpp.sequences import Sequence as Evaluated
 from agentkit.providers.llama_cpp.states import StateStore
+from agentkit.providers.llama_cpp.vision import Vision
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "DEFAULT_MAX_TOKENS",
-    "Engine",
-    "EngineOptions",
-    "Finished",
-    "Job",
-    "Output",
-    "Predicted",
-    "Statistics",
-    "Written",
-]
-
-DEFAULT_MAX_TOKENS: Final = 2048
-"""Tokens of one turn where nobody said: a small model may never find its end."""
+__all__ = ["Engine", "EngineOptions", "Statistics"]
 
 DEFAULT_N_CTX: Final = 8192
 """Tokens of one conversation where nobody said and the model was trained for more."""
@@ -86,59 +68,7 @@ class EngineOptions:
     kv_cache_type: CacheType
     kv_cache_bytes: int
     cache_dir: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """More of a turn: its bytes, which may end within a character, and how many tokens they are."""
-
-    data: bytes
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """What a look saw.
-
-    Attributes:
-        next: log-probabilities of what comes after the prompt, one a vocabulary entry.
-        scores: the log-probability of each of the prompt's scored tokens, given those before it.
-    """
-
-    next: NDArray[np.float32]
-    scores: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A job's end. ``stop``: the model ended its turn, or the grammar did."""
-
-    reason: Literal["stop", "length"]
-    usage: Usage
-
-
-Output: TypeAlias = Written | Predicted | Finished
-Emit: TypeAlias = Callable[[Output | AgentKitError], None]
-
-
-@dataclass(slots=True)
-class Job:
-    """One turn to decode, or one look at what a prompt predicts.
-
-    Args:
-        prompt: its tokens.
-        sampler: chooses the tokens; None for a look.
-        max_tokens: of the turn.
-        stable: tokens at the prompt's beginning that other conversations share: instructions and tools.
-        scored: where in the prompt the tokens lie whose log-probabilities a look asks for.
-    """
-
-    prompt: Sequence[int]
-    sampler: Sampler | None = None
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    stable: int = 0
-    scored: range = range(0)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    projector: Path | None
 
 
 @dataclass(slots=True)
@@ -183,10 +113,15 @@ class Engine:
     def __init__(self, path: Path, options: EngineOptions) -> None:
         layers = _layers_that_fit(path, options) if options.n_gpu_layers is None else options.n_gpu_layers
         self.model = LlamaModel(path, layers)
+        self.vision: Vision | None = None
         try:
+            if options.projector:
+                self.vision = Vision(options.projector, self.model, threads=options.n_threads, use_gpu=layers != 0)
             self.n_ctx = options.n_ctx or min(self.model.n_ctx_train or DEFAULT_N_CTX, DEFAULT_N_CTX)
-            self._worker = _Worker(self.model, self.n_ctx, options)
+            self._worker = _Worker(self.model, self.vision, self.n_ctx, options)
         except BaseException:
+            if self.vision:
+                self.vision.close()
             self.model.close()
             raise
         weakref.finalize(self, self._worker.close)
@@ -211,11 +146,12 @@ class Engine:
             ProviderError: too many are waiting.
             ContextOverflowError: its prompt leaves no room for one token; nothing was evaluated.
         """
-        if len(job.prompt) >= self.n_ctx:
+        tokens = job.size()
+        if tokens >= self.n_ctx:
             raise ContextOverflowError(
-                f"The prompt has {len(job.prompt)} tokens, the context holds {self.n_ctx} and needs one for the "
+                f"The prompt has {tokens} tokens, the context holds {self.n_ctx} and needs one for the "
                 "answer: shorten the conversation, or give the provider a larger n_ctx",
-                tokens=len(job.prompt),
+                tokens=tokens,
                 limit=self.n_ctx,
             )
         self._worker.submit(job, emit)
@@ -251,14 +187,30 @@ class _Turn:
         return len(self.tokens) - self.evaluated
 
     @property
+    def image(self) -> ImageChunk | None:
+        """What is to be evaluated next, where that is an image."""
+        return self.job.images.get(self.evaluated) if self.sequence else None
+
+    @property
+    def pause(self) -> int:
+        """How far it is evaluated without a pause: to where the state is kept, to an image, or to its end."""
+        return min((at for at in (*self.stops, *self.job.images) if at > self.evaluated), default=len(self.tokens))
+
+    @property
+    def size(self) -> int:
+        """How many tokens it is so far."""
+        return self.job.size() + self.written
+
+    @property
     def usage(self) -> Usage:
-        return Usage(len(self.job.prompt), self.written, min(self.cached or 0, len(self.job.prompt)))
+        return Usage(self.job.size(), self.written, self.job.size(min(self.cached or 0, len(self.job.prompt))))
 
 
 class _Worker:
-    def __init__(self, model: LlamaModel, n_ctx: int, options: EngineOptions) -> None:
+    def __init__(self, model: LlamaModel, vision: Vision | None, n_ctx: int, options: EngineOptions) -> None:
         self.statistics = Statistics()
         self._model = model
+        self._vision = vision
         self._n_ctx = n_ctx
         self._parallel = options.parallel
         in_bytes = int(options.kv_cache_bytes / bytes_per_token(model, options.kv_cache_type))
@@ -308,6 +260,8 @@ class _Worker:
                 self._fail_all(error)
             self.statistics.busy_seconds += time.perf_counter() - begun
         self._context.close()
+        if self._vision:
+            self._vision.close()
         self._model.close()
 
     def _await_work(self) -> bool:
@@ -320,8 +274,9 @@ class _Worker:
             self._leave(turn)
         self._admit()
         plan = self._plan()
-        if plan and self._evaluate():
+        if plan and self._evaluate(self._context.batch):
             self._advance(plan)
+        self._show_image()
 
     def _admit(self) -> None:
         with self._wake:
@@ -352,13 +307,11 @@ class _Worker:
 
     def _respell(self, turn: _Turn) -> None:
         """Take what the model wrote in earlier turns in the tokens in which it wrote it."""
-        job = turn.job
         end = len(turn.tokens) - turn.fresh
-        tokens = self._cache.as_written(turn.tokens[:end], job.stable, self._model.plain_piece) + turn.tokens[end:]
-        longer = len(tokens) - len(turn.tokens)
-        if len(tokens) < self._n_ctx:
-            scored = range(job.scored.start + longer, job.scored.stop + longer) if job.scored else job.scored
-            turn.job, turn.tokens = replace(job, prompt=tokens, scored=scored), tokens[:]
+        begin = self._cache.as_written(turn.tokens[:end], turn.job.stable, self._model.plain_piece)
+        job = turn.job.respelled(begin + turn.tokens[end:])
+        if job.size() < self._n_ctx:
+            turn.job, turn.tokens = job, array("i", job.prompt)
 
     def _is_coming(self, turn: _Turn, shared: int) -> bool:
         """Another turn is about to evaluate what it shares with this one, and that is worth waiting for."""
@@ -393,14 +346,14 @@ class _Worker:
         """Fill the batch. Each turn in it, with the number of its tokens: short ones first, the rest shared equally."""
         batch = self._context.batch
         batch.clear()
-        turns = sorted((turn for turn in self._active if turn.sequence), key=lambda turn: turn.pending)
+        turns = [turn for turn in self._active if turn.sequence and not turn.image]
+        turns.sort(key=lambda turn: turn.pending)
         plan: list[tuple[_Turn, int]] = []
         budget = self._budget(any(turn.written for turn in turns))
         for index, turn in enumerate(turns):
             share = max(budget - batch.size, _MIN_SLICE) // (len(turns) - index)
             most = min(turn.pending, batch.room, max(1, share) if turn.pending > _MIN_SLICE else turn.pending)
-            stop = next((stop for stop in turn.stops if stop > turn.evaluated), len(turn.tokens))
-            take = min(most, stop - turn.evaluated)
+            take = min(most, turn.pause - turn.evaluated)
             quiet = max(0, len(turn.tokens) - turn.fresh - turn.evaluated)  # of which no prediction is wanted
             take = min(take, quiet + 1 + OUTPUTS - max(0, batch.outputs - len(plan)))
             if take > 0 and turn.sequence:
@@ -420,21 +373,20 @@ class _Worker:
             return BATCH // 4
         return max(_MIN_SLICE, min(BATCH, int(self._rate * (_SLICE if writing else _SLICE_ALONE))))
 
-    def _evaluate(self) -> bool:
+    def _evaluate(self, batch: Batch | ImageBatch) -> bool:
         """Decode the batch, making room for it if need be. False if a turn had to give up its place."""
         begun = time.perf_counter()
-        while not self._context.decode():
+        while not self._context.decode(batch):
             if self._cache.evict():
                 self.statistics.evicted += 1
             else:
                 self._preempt()
                 return False
         seconds = time.perf_counter() - begun
-        size = self._context.batch.size
-        if size >= _MIN_SLICE:
-            self._rate = size / seconds
+        if batch.size >= _MIN_SLICE:
+            self._rate = batch.size / seconds
         self.statistics.steps += 1
-        self.statistics.evaluated += size
+        self.statistics.evaluated += batch.size
         self.statistics.decode_seconds += seconds
         return True
 
@@ -457,15 +409,28 @@ class _Worker:
         logits = self._context.logits() if self._context.batch.outputs else None
         row = 0
         for turn, take in plan:
-            assert turn.sequence is not None
             outputs = self._outputs(turn, turn.evaluated, take)
-            turn.sequence.tokens.extend(turn.tokens[turn.evaluated : turn.evaluated + take])
-            if turn.evaluated in turn.stops:
-                self._guarded(turn, partial(self._keep, turn))
+            self._passed(turn, take)
             if outputs and logits is not None:
                 rows = logits[row : row + outputs]
                 row += outputs
                 self._guarded(turn, partial(self._look if turn.job.sampler is None else self._next, turn, rows))
+
+    def _show_image(self) -> None:
+        """Evaluate the image that a turn has come to: one in a step, since it may be long and cannot be parted."""
+        turn = next((turn for turn in self._active if turn.image), None)
+        if turn is None or turn.image is None or turn.sequence is None:
+            return
+        image = turn.image
+        if self._evaluate(self._context.image_batch(image, turn.sequence.id, turn.evaluated)):
+            self._passed(turn, len(image.ids))
+
+    def _passed(self, turn: _Turn, entries: int) -> None:
+        """So much more of a turn is evaluated."""
+        assert turn.sequence is not None
+        turn.sequence.tokens.extend(turn.tokens[turn.evaluated : turn.evaluated + entries])
+        if turn.evaluated in turn.stops:
+            self._guarded(turn, partial(self._keep, turn))
 
     def _keep(self, turn: _Turn) -> None:
         assert turn.sequence is not None
@@ -503,7 +468,7 @@ class _Worker:
 
     def _write(self, turn: _Turn, tokens: list[int], *, sampled: int) -> bool:
         """Put tokens behind a turn. True if that ended it."""
-        sampler, room = turn.job.sampler, self._n_ctx - len(turn.tokens)
+        sampler, room = turn.job.sampler, self._n_ctx - turn.size
         assert sampler is not None
         kept = tokens[: min(turn.job.max_tokens - turn.written, room)]
         turn.tokens.extend(kept)
@@ -514,7 +479,7 @@ class _Worker:
             turn.emit(Written(b"".join(map(self._model.piece, kept)), len(kept)))
         if len(kept) == len(tokens) and sampler.finished:
             self._finish(turn, "stop")
-        elif turn.written >= turn.job.max_tokens or len(turn.tokens) >= self._n_ctx:
+        elif turn.written >= turn.job.max_tokens or turn.size >= self._n_ctx:
             self._finish(turn, "length")
         else:
             return False
@@ -567,7 +532,8 @@ def _layers_that_fit(path: Path, options: EngineOptions) -> int:
         layers = header.number("block_count") or 0
     finally:
         header.close()
-    return n_gpu_layers_auto(layers, sum(part.stat().st_size for part in parts(path)), options.kv_cache_bytes, free)
+    files = [*parts(path), options.projector] if options.projector else parts(path)
+    return n_gpu_layers_auto(layers, sum(file.stat().st_size for file in files), options.kv_cache_bytes, free)
 
 
 def _as_provider_error(error: Exception) -> AgentKitError:

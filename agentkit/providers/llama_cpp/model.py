@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ from agentkit.errors import MissingExtraError, ModelLoadError, ProviderError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-__all__ = ["LlamaModel", "begin_log", "check_gguf", "import_llama_cpp", "last_log"]
+__all__ = ["LlamaModel", "begin_log", "check_gguf", "import_llama_cpp", "last_log", "log_callback"]
 
 _END: Final = 32
 """Tokens of a prompt's end that are looked at."""
@@ -45,7 +45,7 @@ def import_llama_cpp() -> ModuleType:
     except ImportError as error:
         raise MissingExtraError("a local model", "local") from error
     library: ModuleType = llama_cpp
-    _silence(library)
+    library.llama_log_set(log_callback(), ctypes.c_void_p(0))
     return library
 
 
@@ -207,12 +207,12 @@ class LlamaModel:
             size = -length
 
     def plain_piece(self, token: int) -> bytes | None:
-        """A token's bytes; None for a special token."""
-        return None if token in self._special_ids else self.piece(token)
+        """A token's bytes; None for a special token, and for what stands for an image."""
+        return None if token < 0 or token in self._special_ids else self.piece(token)
 
     def end_of(self, prompt: Sequence[int]) -> str:
         """The end of a prompt, as text: a template may have opened the model's reasoning in it."""
-        return b"".join(map(self.piece, prompt[-_END:])).decode(errors="replace")
+        return b"".join(self.piece(token) for token in prompt[-_END:] if token >= 0).decode(errors="replace")
 
     def close(self) -> None:
         """Free the memory. Contexts must be closed first."""
@@ -246,17 +246,18 @@ def begin_log() -> None:
     _log_tail.clear()
 
 
-def _silence(llama_cpp: ModuleType) -> None:
-    if not hasattr(_silence, "callback"):
+@cache
+def log_callback() -> object:
+    """Where llama.cpp's libraries are to write their log. It is kept, since they keep only its address."""
+    import llama_cpp
 
-        @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-        def keep(level: int, text: bytes, data: object) -> None:
-            if level in (3, 4, 5) or level == 2:  # errors and warnings, and their continuations
-                _log_tail.append(text.decode(errors="replace"))
-                del _log_tail[:-20]
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, data: object) -> None:
+        if level in (3, 4, 5) or level == 2:  # errors and warnings, and their continuations
+            _log_tail.append(text.decode(errors="replace"))
+            del _log_tail[:-20]
 
-        _silence.callback = keep  # type: ignore[attr-defined]  # llama.cpp keeps only the address
-    llama_cpp.llama_log_set(_silence.callback, ctypes.c_void_p(0))  # type: ignore[attr-defined]
+    return keep
 
 
 def last_log() -> str:

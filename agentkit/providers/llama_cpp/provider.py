@@ -8,17 +8,16 @@ import os
 import threading
 import weakref
 from array import array
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from agentkit.constrain import ReasoningMarks, call_grammar
 from agentkit.errors import AgentKitError, ConfigError
 from agentkit.events import ModelEvent, ModelFinished
-from agentkit.limits import ModelSettings
 from agentkit.messages import JsonValue, Message, Usage
 from agentkit.parsing import StreamParser, dialect_for
 from agentkit.parsing.dialects.base import Dialect
@@ -27,27 +26,21 @@ from agentkit.providers.llama_cpp.catalog import model_path
 from agentkit.providers.llama_cpp.chat_template import ChatTemplate
 from agentkit.providers.llama_cpp.context import CacheType
 from agentkit.providers.llama_cpp.decision import Decider, Decision
-from agentkit.providers.llama_cpp.engine import (
-    DEFAULT_MAX_TOKENS,
-    Engine,
-    EngineOptions,
-    Finished,
-    Job,
-    Output,
-    Predicted,
-    Statistics,
-    Written,
-)
+from agentkit.providers.llama_cpp.engine import Engine, EngineOptions, Statistics
 from agentkit.providers.llama_cpp.further import FurtherCalls, Unmentioned
+from agentkit.providers.llama_cpp.guard import Prompt, shows_an_image
 from agentkit.providers.llama_cpp.hardware import physical_cores
+from agentkit.providers.llama_cpp.jobs import DEFAULT_MAX_TOKENS, Finished, Job, Output, Predicted, Written
 from agentkit.providers.llama_cpp.made_up import MadeUp
-from agentkit.providers.llama_cpp.model import import_llama_cpp
+from agentkit.providers.llama_cpp.model import check_gguf, import_llama_cpp
 from agentkit.providers.llama_cpp.sampling import Sampler
 from agentkit.providers.llama_cpp.sequences import shared_length
 from agentkit.providers.llama_cpp.taught import TAUGHT
 from agentkit.tool import AnyTool
 
 __all__ = ["LlamaCppProvider"]
+
+_T = TypeVar("_T")
 
 MAX_PARALLEL_CALLS: Final = 8
 """Calls in one turn."""
@@ -77,6 +70,8 @@ class LlamaCppProvider(Provider):
         cache_dir: a folder in which evaluated system prompts are kept for the next process; none by default.
         chat_template: Jinja, in place of the model's own.
         template_variables: more variables that the template reads, ``{"enable_thinking": False}`` for example.
+        projector: a vision model's other file (``mmproj-….gguf``), with which it sees the images of messages and of
+            tools; without one it does not, and none is looked for.
         reasoning_budget: tokens that a model which reasons between ``<think>`` marks may reason before it must answer
             or call; by default as many as the turn may have.
 
@@ -103,11 +98,14 @@ class LlamaCppProvider(Provider):
         cache_dir: str | os.PathLike[str] | None = None,
         chat_template: str | None = None,
         template_variables: Mapping[str, JsonValue] | None = None,
+        projector: str | os.PathLike[str] | None = None,
         reasoning_budget: int | None = None,
     ) -> None:
         self.name = f"llama_cpp:{os.fspath(path_or_name)}"
         self.path = model_path(os.fspath(path_or_name))
         import_llama_cpp()
+        if projector is not None:
+            check_gguf(Path(projector))
         _check_range("parallel", parallel, 1, 64)
         _check_range("n_ctx", n_ctx or 1, 1, 1 << 31)
         self._options = EngineOptions(
@@ -119,6 +117,7 @@ class LlamaCppProvider(Provider):
             kv_cache_type=kv_cache_type,
             kv_cache_bytes=kv_cache_bytes,
             cache_dir=Path(cache_dir) if cache_dir is not None else None,
+            projector=Path(projector) if projector is not None else None,
         )
         self._chat_template = chat_template
         self._template_variables = template_variables
@@ -131,25 +130,28 @@ class LlamaCppProvider(Provider):
 
         Raises:
             ContextOverflowError: the prompt does not fit; nothing was evaluated.
-            ModelLoadError: the model cannot be loaded.
+            ImageError: an image in a message is broken, too large, or of a kind that is not read.
+            ModelLoadError: the model or its projector cannot be loaded.
             ProviderError: the template refuses the conversation, the tools make no grammar, or llama.cpp failed.
-            UnsupportedInputError: an image.
+            UnsupportedInputError: an image, and there is no projector; or one that would have to be fetched.
         """
         engine, template = await asyncio.to_thread(self._load)
         assert self._decider is not None
         request = _spelled(template, request)
         decision = await self._decider.decide(request, partial(_look, engine))
-        plan = await asyncio.to_thread(_plan, engine, template, request, decision, self._reasoning_budget)
+        plan = await _apart(
+            template, request, partial(_plan, engine, template, request, decision, self._reasoning_budget)
+        )
         if plan.calls and not decision.trusted:
             plan.sampler.begin_with(await self._decider.beginning(request, partial(_look, engine)))
         tools = plan.tools
         parser = StreamParser(
-            tools=tools, dialect=plan.dialect if tools else None, prompt=engine.model.end_of(plan.prompt)
+            tools=tools, dialect=plan.dialect if tools else None, prompt=engine.model.end_of(plan.job.prompt)
         )
         text = _TextStream((*request.settings.stop, *template.stop))
         written = 0
         finished: Finished | None = None
-        async with aclosing(_decode(engine, plan, request.settings)) as outputs:
+        async with aclosing(_decode(engine, plan.job)) as outputs:
             async for output in outputs:
                 if isinstance(output, Finished):
                     finished = output
@@ -163,7 +165,7 @@ class LlamaCppProvider(Provider):
             yield event
         yield ModelFinished(
             finished.reason if finished else "stop",
-            finished.usage if finished else Usage(len(plan.prompt), written),
+            finished.usage if finished else Usage(plan.job.size(), written),
         )
 
     @property
@@ -176,16 +178,18 @@ class LlamaCppProvider(Provider):
         return len(self._load()[0].model.tokenize(text, special=False))
 
     async def count_tokens(self, request: ModelRequest) -> int:
-        """The prompt's, as the template writes it. Loads the model if need be.
+        """The prompt's, as the template writes it, images among them. Loads the model if need be.
 
         Raises:
-            ModelLoadError: the model cannot be loaded.
+            ImageError: an image in a message is broken, too large, or of a kind that is not read.
+            ModelLoadError: the model or its projector cannot be loaded.
             ProviderError: the template refuses the conversation.
-            UnsupportedInputError: an image.
+            UnsupportedInputError: an image, and there is no projector; or one that would have to be fetched.
         """
         _, template = await asyncio.to_thread(self._load)
         tools = () if request.tool_choice == "none" else request.tools
-        return len(await asyncio.to_thread(_prompt, template, _spelled(template, request), tools))
+        prompt = await _apart(template, request, partial(_prompt, template, _spelled(template, request), tools))
+        return Job(prompt.tokens, images=prompt.images).size()
 
     async def context_size(self) -> int:
         """``n_ctx``. Loads the model if need be.
@@ -212,7 +216,7 @@ class LlamaCppProvider(Provider):
                 if engine is None:
                     engine = Engine(*key)
                     _engines[key] = engine
-                template = ChatTemplate.of(engine.model, self._chat_template, self._template_variables)
+                template = ChatTemplate.of(engine.model, self._chat_template, self._template_variables, engine.vision)
                 self._decider = Decider(template, _native_dialect(template.source))
                 self._loaded = engine, template
             return self._loaded
@@ -222,11 +226,10 @@ class LlamaCppProvider(Provider):
 class _Plan:
     """One turn, made ready outside the engine's thread and the event loop's."""
 
-    prompt: list[int]
+    job: Job
     tools: Sequence[AnyTool]
     dialect: Dialect
     sampler: Sampler
-    stable: int
     made_up: MadeUp | None
     further: FurtherCalls | None
     calls: bool
@@ -238,13 +241,20 @@ class _Plan:
         return self.further.passed(told) if self.further else told
 
 
+async def _apart(template: ChatTemplate, request: ModelRequest, work: Callable[[], _T]) -> _T:
+    """Do the work outside the event loop, and apart from what shows no image where this one does: that takes long."""
+    if template.vision and shows_an_image(request.messages):
+        return await template.vision.run(work)
+    return await asyncio.to_thread(work)
+
+
 def _spelled(template: ChatTemplate, request: ModelRequest) -> ModelRequest:
     return request if template.shape.reasoning else request.spelled_out()
 
 
-def _prompt(template: ChatTemplate, request: ModelRequest, tools: Sequence[AnyTool]) -> list[int]:
+def _prompt(template: ChatTemplate, request: ModelRequest, tools: Sequence[AnyTool]) -> Prompt:
     taught = _native_dialect(template.source) is None
-    return template.tokens(request.messages, tools, taught=taught)
+    return template.prompt(request.messages, tools, taught=taught)
 
 
 def _plan(
@@ -269,7 +279,7 @@ def _plan(
         engine.model.special_tokens,
         engine.model.end_tokens,
         max_calls=MAX_PARALLEL_CALLS if native or further else 1,
-        reasoning=ReasoningMarks.of(template.source, engine.model.end_of(prompt), reasoning_budget),
+        reasoning=ReasoningMarks.of(template.source, engine.model.end_of(prompt.tokens), reasoning_budget),
         answer=request.output_schema,
     )
     sampler = Sampler(engine.model, request.settings, grammar, unmentioned)
@@ -277,13 +287,13 @@ def _plan(
     if engine.keeps_prefixes:
         # What a conversation of other words would begin with, too.
         other = template.tokens([*request.lead, Message("user", "?")], tools, taught=native is None)
-        stable = shared_length(array("i", prompt), array("i", other))
-    return _Plan(prompt, tools, dialect, sampler, stable, made_up, further, choice == "required")
+        stable = min([shared_length(array("i", prompt.tokens), array("i", other)), *prompt.images])
+    job = Job(prompt.tokens, sampler, request.settings.max_tokens or DEFAULT_MAX_TOKENS, stable, images=prompt.images)
+    return _Plan(job, tools, dialect, sampler, made_up, further, choice == "required")
 
 
-async def _decode(engine: Engine, plan: _Plan, settings: ModelSettings) -> AsyncGenerator[Written | Finished, None]:
+async def _decode(engine: Engine, job: Job) -> AsyncGenerator[Written | Finished, None]:
     """A turn's output, as it is written. Closing it cancels the turn."""
-    job = Job(plan.prompt, plan.sampler, settings.max_tokens or DEFAULT_MAX_TOKENS, plan.stable)
     async with aclosing(_outputs(engine, job)) as outputs:
         async for output in outputs:
             assert not isinstance(output, Predicted)

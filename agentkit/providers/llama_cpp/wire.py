@@ -15,7 +15,7 @@ from typing import Final, Literal
 from agentkit.messages import JsonObject, JsonValue, Message, ReasoningPart, ToolCall, ToolResult
 from agentkit.providers.llama_cpp.taught import TAUGHT
 
-__all__ = ["PROBE_TOOLS", "Shape", "alternating", "shape_of", "system_in_user", "wire_messages"]
+__all__ = ["PROBE_TOOLS", "Shape", "alternating", "in_parts", "shape_of", "system_in_user", "wire_messages"]
 
 _THOUGHT: Final = "probe thought"
 _EMPTY: Final = re.compile(r"<think>\s*</think>\s*<think>")
@@ -50,12 +50,14 @@ class Shape:
         arguments: ``object``; ``text``, that is JSON; or ``content``: the calls are not shown by the template at all
             and must be written into the turn's text, as the model wrote them.
         null_content: calls are shown only in turns whose content is null.
+        parts: messages' content is read only as a list of parts, as templates of vision models have it.
         reasoning: the key under which a message's thinking is read; ``inline`` where it is the beginning of the
             content, ``parts`` where the content is a list that begins with it; empty where there is no place for it.
     """
 
     arguments: Literal["object", "text", "content"] = "object"
     null_content: bool = False
+    parts: bool = False
     reasoning: str = "reasoning_content"
 
 
@@ -66,8 +68,30 @@ def shape_of(render: Callable[[list[JsonObject]], str | None], source: str) -> S
         render: a conversation → the text, or None where the template refuses it.
         source: the template.
     """
+    parts = _reads_only_parts(render)
+
+    def render_parts(messages: list[JsonObject]) -> str | None:
+        return render(in_parts(messages))
+
+    render = render_parts if parts else render
     shape = _calls_of(render) if "tool_calls" in source else Shape("content")
-    return replace(shape, reasoning=_reasoning_of(render, shape, source))
+    return replace(shape, parts=parts, reasoning=_reasoning_of(render, shape, source))
+
+
+def _reads_only_parts(render: Callable[[list[JsonObject]], str | None]) -> bool:
+    asked = wire_messages(_CONVERSATION[:1], Shape())
+    text = _CONVERSATION[0].text
+    return text not in (render(asked) or "") and text in (render(in_parts(asked)) or "")
+
+
+def in_parts(messages: Sequence[JsonObject]) -> list[JsonObject]:
+    """Messages whose content is a list of parts where it was text."""
+    return [
+        {**message, "content": [{"type": "text", "text": content}]}
+        if isinstance(content := message.get("content"), str) and content
+        else message
+        for message in messages
+    ]
 
 
 def _calls_of(render: Callable[[list[JsonObject]], str | None]) -> Shape:
