@@ -18,7 +18,7 @@ import json
 import math
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from agentkit.constrain import ReasoningMarks
@@ -104,19 +104,19 @@ class Decision:
     trusted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Tools:
-    """What is known of a set of tools behind a system message.
+    """What is known of a set of tools behind a system message; None what was not asked for yet.
 
     Attributes:
         opened: the model opens a call where the first of them is plainly asked for, or thinks before it does.
         opening: log-odds that a call is the next thing to write where nothing is asked.
-        names: by how much each is the one to call where nothing is asked, as a log-probability; once it is known.
+        names: log-probabilities of each one's name in a call where nothing is asked.
     """
 
-    opened: bool
-    opening: float
-    names: list[float] = field(default_factory=list)
+    opened: bool | None = None
+    opening: float | None = None
+    names: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +180,16 @@ class Decider:
             return Decision()
         if shows_an_image(request.messages):
             return Decision()
-        known = await self._tools(request.lead, request.tools, look)
+        opened = await self._opens(request.lead, request.tools, look)
         if (
-            known.opened
+            opened
             or request.tool_choice != "auto"
             or asked.role != "user"
             or not asked.text.strip()
             or any(message.calls for message in request.messages[len(request.lead) :])
         ):
-            return Decision(trusted=known.opened)
-        evidence = await self._evidence(request.lead, asked, request.tools, known, look)
+            return Decision(trusted=opened)
+        evidence = await self._evidence(request.lead, asked, request.tools, look)
         return Decision("call" if evidence > THRESHOLD else "answer", trusted=False)
 
     async def beginning(self, request: ModelRequest, look: Look) -> list[int]:
@@ -202,11 +202,10 @@ class Decider:
         asked = request.messages[-1]
         if asked.role != "user" or not 1 < len(request.tools) <= _NAMES:
             return []
-        known = await self._tools(request.lead, request.tools, look)
+        known = self._tools(request.lead, request.tools)
         calls = _Calls.of(self._template.model, [self._written(tool.name) for tool in request.tools])
-        if not known.names:
-            nothing = await self._tokens(request.lead, Message("user", _CONTENT_FREE), request.tools)
-            known.names[:] = await calls.scores(nothing, look)
+        if known.names is None:
+            known.names = await calls.scores(await self._nothing(request.lead, request.tools), look)
         found = await calls.scores(await self._tokens(request.messages[:-1], asked, request.tools), look)
         gains = [score - _PRIOR_WEIGHT * usual for score, usual in zip(found, known.names, strict=True)]
         return calls.up_to_name(gains.index(max(gains)))
@@ -214,33 +213,39 @@ class Decider:
     def _written(self, name: str) -> str:
         return (self._native or TAUGHT).write_calls([ToolCall(name, {})])
 
-    async def _evidence(
-        self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], known: _Tools, look: Look
-    ) -> float:
+    async def _evidence(self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], look: Look) -> float:
         """How much speaks for a call, in nats."""
+        known = self._tools(lead, tools)
+        if known.opening is None:
+            known.opening = self._log_odds(await look(await self._nothing(lead, tools), range(0)))
         offered = await self._read(lead, asked, tools, look)
         unrelated = await self._read(lead, asked, _UNRELATED, look)
         scores = zip(reversed(offered.scores), reversed(unrelated.scores), strict=False)
         gains = sorted((with_tools - without for with_tools, without in scores), reverse=True)
         return sum(gains[:_WORDS]) + _OPENING_WEIGHT * (self._log_odds(offered) - known.opening)
 
-    async def _tools(self, lead: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> _Tools:
+    async def _opens(self, lead: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> bool:
+        if self._native is None:
+            return False
+        known = self._tools(lead, tools)
+        if known.opened is None:
+            ((_, example),) = made_up_examples([tools[0].openai_schema])
+            prompt = await self._tokens(lead, Message("user", example.request), tools)
+            # What thinks before it decides is trusted: what it writes first tells nothing.
+            thinks = ReasoningMarks.of(self._template.source, self._template.model.end_of(prompt)) is not None
+            known.opened = thinks or bool((await look(prompt, range(0))).next.argmax() == self._opening)
+        return known.opened
+
+    def _tools(self, lead: Sequence[Message], tools: Sequence[AnyTool]) -> _Tools:
         key = json.dumps([*map(str, lead), *(tool.openai_schema for tool in tools)], default=str)
-        known = self._known.get(key)
-        if known is None:
-            opened = self._native is not None and await self._opens(lead, tools, look)
-            nothing = await look(await self._tokens(lead, Message("user", _CONTENT_FREE), tools), range(0))
-            known = self._known[key] = _Tools(opened, self._log_odds(nothing))
-            for oldest in list(self._known)[:-_KEPT]:
-                del self._known[oldest]
+        known = self._known.setdefault(key, _Tools())
+        for oldest in list(self._known)[:-_KEPT]:
+            del self._known[oldest]
         return known
 
-    async def _opens(self, lead: Sequence[Message], tools: Sequence[AnyTool], look: Look) -> bool:
-        ((_, example),) = made_up_examples([tools[0].openai_schema])
-        prompt = await self._tokens(lead, Message("user", example.request), tools)
-        if ReasoningMarks.of(self._template.source, self._template.model.end_of(prompt)):
-            return True  # it thinks before it decides, and what comes first tells nothing
-        return bool((await look(prompt, range(0))).next.argmax() == self._opening)
+    async def _nothing(self, lead: Sequence[Message], tools: Sequence[AnyTool]) -> list[int]:
+        """A request without content."""
+        return await self._tokens(lead, Message("user", _CONTENT_FREE), tools)
 
     async def _read(self, lead: Sequence[Message], asked: Message, tools: Sequence[AnyTool], look: Look) -> Predicted:
         """The model reads the request behind these tools."""
