@@ -129,6 +129,7 @@ class ProviderConformance:
 
         async def both(provider: Provider) -> tuple[ModelResponse, ModelResponse]:
             request = _request(_STORY)
+            await _stream(provider, request)  # now the prompt is in whatever cache there is
             streamed = await _stream(provider, request)
             return streamed, await provider.complete(request.messages, settings=request.settings)
 
