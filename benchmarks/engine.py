@@ -459,24 +459,24 @@ def own_cost(bench: Bench) -> Iterator[Row]:
 
 
 def evaluated_twice(bench: Bench) -> Iterator[Row]:
-    """Four agents that take turns. A turn has to evaluate what is behind the longest beginning that its prompt shares
-    with any before, or behind what the model wrote in the agent's last turn; what else it evaluates is the second time.
-
-    That is strict: where a turn's text becomes other tokens than those that the model wrote, it counts too.
+    """Four agents that take turns, each with a tool. A turn has to evaluate what is behind the longest beginning that its
+    prompt shares with any before, or behind what the model wrote in the agent's last turn; what else it evaluates is the
+    second time. Among several tools, a model that is not relied on would also evaluate their names to compare them.
     """
-    agents = [first(request(number)[1]) for number in bench.numbers(4)]
+    asked = [request(number) for number in bench.numbers(4)]
+    agents = [(first(text), [tool]) for tool, text in asked]
     last = [(0, 0)] * len(agents)  # of each agent: tokens of its last prompt, and of its last turn that were evaluated
     seen: list[list[int]] = []
     before = bench.provider.statistics
     twice = 0
     for _ in range(6):
-        for index, messages in enumerate(agents):
-            prompt = bench.template.tokens(messages, TOOLS, taught=False)
+        for index, (messages, tools) in enumerate(agents):
+            prompt = bench.template.tokens(messages, tools, taught=False)
             known = max([_written_until(bench, prompt, *last[index]), *(shared(prompt, other) for other in seen)])
             start = bench.settled()
             calling = messages[-1].role == "user"
             choice, tokens = ("required", CALL) if calling else ("auto", TEXT)
-            response = bench.run(bench.ask(messages, TOOLS, choice, tokens=tokens))
+            response = bench.run(bench.ask(messages, tools, choice, tokens=tokens))
             end = bench.settled()
             reused = end.reused - start.reused
             twice += max(0, min(known, len(prompt) - 1) - reused)
