@@ -459,9 +459,9 @@ def own_cost(bench: Bench) -> Iterator[Row]:
 
 
 def evaluated_twice(bench: Bench) -> Iterator[Row]:
-    """Four agents that take turns, each with a tool. A turn has to evaluate what is behind the longest beginning that its
-    prompt shares with any before, or behind what the model wrote in the agent's last turn; what else it evaluates is the
-    second time. Among several tools, a model that is not relied on would also evaluate their names to compare them.
+    """Four agents that take turns, each with a tool. A turn has to evaluate what is behind the longest beginning that
+    its prompt shares with any before, or behind what the model wrote in the agent's last turn; what else it evaluates
+    is the second time. Of several tools, a model that is not relied on would also evaluate the names, to compare them.
     """
     asked = [request(number) for number in bench.numbers(4)]
     agents = [(first(text), [tool]) for tool, text in asked]
