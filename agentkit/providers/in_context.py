@@ -27,7 +27,13 @@ MAX_MADE_UP: Final = 6
 _WORDS: Final = ("Rome", "green tea", "Anna", "music", "winter", "bread", "garden", "Lima", "blue", "Monday")
 _NUMBERS: Final = (12, 3, 40, 7, 25, 9)
 _RESULTS: Final = ("17.2", "ready", "about 45", "open", "8")
-_SUCH_AS: Final = re.compile(r"(?:such as|for example|e\.g\.),? [\"'`]?([\w.:/@-]*\w)")
+_CAPITALIZED: Final = r"[A-Z](?:[\w.-]*\w)?"
+_SUCH_AS: Final = re.compile(
+    r"(?:[Ss]uch as|[Ff]or example|[Ee]\.g\.)[,:]? (?:"
+    r"(?P<quote>[\"'`])(?P<quoted>.{1,40}?)(?P=quote)"
+    rf"|(?P<name>{_CAPITALIZED}(?:,? {_CAPITALIZED})+)"
+    r"|(?P<word>[\w.:/@-]*\w))"
+)
 
 
 def shown_examples(tools: Sequence[AnyTool], described: Sequence[JsonValue]) -> list[tuple[str, ToolExample]]:
@@ -88,7 +94,7 @@ class _Values:
         kind = schema.get("type")
         if kind == "string":
             named = _SUCH_AS.search(description) if isinstance(description, str) else None
-            return named[1] if named else next(self._words)
+            return named["quoted"] or named["name"] or named["word"] if named else next(self._words)
         if kind in ("integer", "number"):
             return next(self._numbers)
         if kind == "array":

@@ -73,6 +73,26 @@ def test_examples_are_made_up_from_the_schema_of_a_tool_that_has_none() -> None:
         offered.validate(call["arguments"])
 
 
+@pytest.mark.parametrize(
+    ("description", "value"),
+    [
+        ("The city and state, e.g. San Francisco, CA.", "San Francisco, CA"),
+        ("The city, such as 'oslo, norway' or 'rome'", "oslo, norway"),
+        ("For example: https://example.org/a.", "https://example.org/a"),
+        ("A language, such as Python or C.", "Python"),
+        ("A unit, e.g., km.", "km"),
+    ],
+)
+def test_an_example_in_a_description_is_taken_whole(description: str, value: str) -> None:
+    """What is cut off in an example, a small model cuts off in its calls."""
+    parameters = {
+        "type": "object",
+        "properties": {"x": {"type": "string", "description": description}},
+        "required": ["x"],
+    }
+    assert calls(taught(Tool.from_schema("f", "Does it.", parameters)))[0]["arguments"] == {"x": value}
+
+
 def test_no_value_is_made_up_twice() -> None:
     tools = [Tool.from_schema(f"f{n}", "Does it.", weather.parameters) for n in range(5)]
     values = [call["arguments"]["city"] for call in calls(taught(*tools))]
