@@ -184,7 +184,7 @@ class Bench:
                     builder.add(ModelFinished("tool_calls"))
                     break
         response = builder.response()
-        self._check(response, tools, wanted=choice == "required")
+        self._check(response, tools, wanted=choice == "required" and tokens == CALL)
         return response
 
     def _check(self, response: ModelResponse, tools: Sequence[Tool[..., object]], *, wanted: bool) -> None:
