@@ -42,8 +42,11 @@ Verdict: TypeAlias = Literal["model", "call", "answer"]
 Look: TypeAlias = Callable[[Sequence[int], range], Awaitable[Predicted]]
 """What the model makes of a prompt: its tokens, and which of them to score."""
 
-THRESHOLD: Final = 2.25
-"""Nats of evidence from which on a request is one for a tool. One value serves all models that were tried."""
+_THRESHOLD: Final = 2.25
+"""Nats of evidence from which on a request is one for a tool, where the model's own template shows the tools."""
+
+_TAUGHT_THRESHOLD: Final = 3.5
+"""The same where they are taught, with examples: of these every request has some words in common."""
 
 _WORDS: Final = 3
 """Tokens of a request that count: those that gain most."""
@@ -190,7 +193,8 @@ class Decider:
         ):
             return Decision(trusted=opened)
         evidence = await self._evidence(request.lead, asked, request.tools, look)
-        return Decision("call" if evidence > THRESHOLD else "answer", trusted=False)
+        enough = _TAUGHT_THRESHOLD if self._native is None else _THRESHOLD
+        return Decision("call" if evidence > enough else "answer", trusted=False)
 
     async def beginning(self, request: ModelRequest, look: Look) -> list[int]:
         """The tokens with which a turn that must call begins, up to the end of a tool's name; none where the model is
