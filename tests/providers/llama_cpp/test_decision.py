@@ -13,41 +13,59 @@ from agentkit.providers.llama_cpp import LlamaCppProvider
 
 BRIEF = ModelSettings(max_tokens=48)
 
-# Not the requests by which the threshold was set.
+# Neither these requests nor these tools are those by which the thresholds were set.
 FOR_A_TOOL = [
-    "Remind me to call mom at six.",
-    "What is Apple trading at?",
-    "Where are my PDF files in Documents?",
-    "How do I get from Hamburg to Munich by train?",
-    "Don't let me forget the dentist tomorrow at 9.",
-    "Price of a Tesla share please",
-    "List all the log files in /var/log.",
-    "I want to walk from the station to the museum, which way?",
-    "At 5 pm tell me to take out the trash.",
-    "Is there a file called budget.xlsx in my downloads?",
-    "How expensive is Microsoft stock today?",
-    "Directions to Boston from New York by car",
+    "Translate good morning into Italian.",
+    "How do you say thank you in Japanese?",
+    "Email Bob that the meeting is at noon.",
+    "Send a mail to anna@example.com about the invoice.",
+    "How many yen is a dollar?",
+    "Convert euros to pounds.",
+    "Find me a Thai recipe with shrimp.",
+    "What can I cook with eggplant?",
+    "Put 'see you soon' into German.",
+    "Write to my boss that I am ill today.",
+    "What's the rate from Swiss francs to euros?",
+    "I'd like an Indian dish with lentils.",
 ]
 FOR_NONE = [
-    "Hi there",
-    "What is 2 plus 2?",
-    "Who is the president of the United States?",
-    "Give me a recipe for pancakes.",
-    "What does photosynthesis mean?",
-    "I feel sad today.",
-    "Write a haiku about snow.",
-    "Which planet is the largest?",
-    "Good morning! How are you?",
-    "Summarize the plot of Romeo and Juliet.",
-    "Is the earth flat?",
-    "Recommend me a good book.",
+    "Hello there",
+    "What is the capital of Peru?",
+    "Tell me a joke.",
+    "Explain gravity in one sentence.",
+    "Who painted the Mona Lisa?",
+    "I am bored.",
+    "How many days are in a week?",
+    "Write two lines about autumn.",
+    "What is the opposite of hot?",
+    "Thanks, that was helpful.",
+    "Why is the sky blue?",
+    "Which is heavier, iron or wood?",
 ]
 
 
 @tool
-def set_reminder(text: str, time: str) -> str:
-    """Remind the user of something at a time."""
-    return "done"
+def translate(text: str, language: str) -> str:
+    """Translate a text into another language."""
+    return text
+
+
+@tool
+def send_email(to: str, subject: str) -> str:
+    """Send an email to somebody."""
+    return "sent"
+
+
+@tool
+def exchange_rate(source: str, target: str) -> float:
+    """The exchange rate between two currencies."""
+    return 1.5
+
+
+@tool
+def find_recipe(ingredient: str, cuisine: str) -> str:
+    """Find a recipe with an ingredient, from some country's cuisine."""
+    return "soup"
 
 
 @tool
@@ -57,24 +75,12 @@ def stock_price(company: str) -> float:
 
 
 @tool
-def find_files(pattern: str, folder: str) -> list[str]:
-    """Find files by name in a folder."""
-    return []
-
-
-@tool
-def route(start: str, destination: str, mode: str) -> str:
-    """The way from one place to another, by car, train or on foot."""
-    return ""
-
-
-@tool
 def weather(city: str) -> str:
     """The weather in a city now."""
     return ""
 
 
-TOOLS = [set_reminder, stock_price, find_files, route]
+TOOLS = [translate, send_email, exchange_rate, find_recipe]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +99,8 @@ def answers(provider: LlamaCppProvider, requests: Sequence[str]) -> list[ModelRe
 
 
 def test_requests_that_need_a_tool_are_told_from_others(provider: LlamaCppProvider) -> None:
-    """The margins are thin on so small a model, and a processor's rounding moves some requests across the threshold:
-    21 of the 24 are right on one, 19 on another; by chance it would be 12."""
+    """The margins are thin on so small a model, and a processor's rounding moves some requests across the threshold; by
+    chance 12 of the 24 would be right."""
     called = [bool(response.calls or response.problems) for response in answers(provider, FOR_A_TOOL)]
     answered = [not response.calls and bool(response.text) for response in answers(provider, FOR_NONE)]
     assert sum(called) + sum(answered) >= 17
@@ -110,12 +116,12 @@ def test_an_agent_needs_no_tool_choice(provider: LlamaCppProvider) -> None:
 
 
 def test_what_is_decided_costs_little_when_it_is_asked_again(provider: LlamaCppProvider) -> None:
-    request = [Message("user", "What is Nokia trading at?")]
+    request = [Message("user", "What is the rate from euros to pounds?")]
     asyncio.run(provider.complete(request, tools=TOOLS, settings=BRIEF))
     before = provider.statistics.evaluated
     response = asyncio.run(provider.complete(request, tools=TOOLS, settings=BRIEF))
     again = provider.statistics.evaluated - before
-    assert again < 3 * provider.count_text("What is Nokia trading at?") + response.usage.output_tokens + 12
+    assert again < 3 * provider.count_text(request[0].text) + response.usage.output_tokens + 12
 
 
 class TestSeveralCalls:
