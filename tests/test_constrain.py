@@ -136,6 +136,10 @@ WITH_NUMBERS: list[tuple[JsonObject, str]] = [
     ({"type": "object", "properties": {"deep": OPTIONAL, "name": {"type": "string"}}}, '{"deep": {}, "name": "a"}'),
     ({"type": "object", "additionalProperties": NUMBER}, '{"any key": 1, "other": {}}'),
     ({"$ref": "#/$defs/Tree"}, '{"weight": 1, "below": [{"weight": {}, "below": []}]}'),
+    (
+        {"type": "object", "properties": {"d": {"$ref": "#/$defs/Tree", "description": "A tree."}}},
+        '{"d": {"weight": {}}}',
+    ),
 ]
 
 
@@ -159,6 +163,19 @@ def test_a_number_is_one_that_can_be_kept(model: LlamaModel, schema: JsonObject,
     for number, expected in [("6.02e23", "ends"), ("-1E-5", "ends"), ("0", "ends"), ("1e999", "no"), ("+1", "no")]:
         assert read(model, grammar, call % written.replace("{}", number, 1)) == expected
     assert read(model, grammar, call % written.replace("{}", '"1"', 1)) == "no"
+
+
+def test_what_is_said_beside_the_alternatives_holds_too(model: LlamaModel) -> None:
+    """A schema with a free number in it, of which nothing may be lost on the way into the grammar."""
+    schema: JsonObject = {"type": "integer", "anyOf": [{"type": "number"}, {"type": "string"}]}
+    grammar = call_grammar([], "none", HERMES, {}, answer={"type": "array", "items": schema})
+    assert read(model, grammar, "[1, 2]") == "ends"
+    assert read(model, grammar, "[1.5]") == "no"
+    assert read(model, grammar, '["a"]') == "no"
+    root: JsonObject = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "number"}}}
+    grammar = call_grammar([], "none", HERMES, {}, answer=root)
+    assert read(model, grammar, "1.5") == "ends"
+    assert read(model, grammar, "1e999") == "no"
 
 
 @pytest.mark.parametrize("unknown", UNCOMPILABLE)

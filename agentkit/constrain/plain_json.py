@@ -6,20 +6,21 @@ can hold. So the objects and lists with such a number in them are written out he
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
-from agentkit.constrain.lark import Rules, quoted
+from agentkit.constrain.lark import Rules
 from agentkit.constrain.schemas import Kind, json_value, pointed
-from agentkit.constrain.values import BOUNDS, Values, finite_number
+from agentkit.constrain.values import BOUNDS, JsonNotation
 from agentkit.messages import JsonObject, JsonValue
 
 __all__ = ["json_rule"]
 
 _SAID: Final = {"title", "description", "default", "examples", "deprecated", "$schema", "$id", "$comment"}
 _LIMITS: Final = {"minLength", "maxLength", "pattern", "format", "minItems", "maxItems", *BOUNDS}
-_PARTS: Final = {"properties", "required", "additionalProperties", "items", "anyOf", "$ref", "$defs", "definitions"}
-_PLAIN: Final = {"type", "enum", "const", *_SAID, *_LIMITS, *_PARTS}
+_PARTS: Final = {"type", "enum", "const", "properties", "required", "additionalProperties", "items"}
+_ELSEWHERE: Final = {"$ref", "anyOf"}
+"""What says all by itself: nothing but words may stand beside it."""
+_NAMED: Final = {"$defs", "definitions"}
 
 
 def json_rule(rules: Rules, schema: JsonObject, root: JsonObject, fallback: JsonObject) -> str:
@@ -36,10 +37,7 @@ def json_rule(rules: Rules, schema: JsonObject, root: JsonObject, fallback: Json
     return rules.rule(json_value(schema, root, fallback))
 
 
-class _PlainJson(Values):
-    separator = ", "
-    colon = ": "
-
+class _PlainJson(JsonNotation):
     def value(self, schema: JsonValue) -> str:
         if _has_free_number(schema, self._root, set()):
             return super().value(schema)
@@ -48,26 +46,15 @@ class _PlainJson(Values):
     def string(self, kind: Kind) -> str:
         return self._rules.rule(json_value({**kind.schema, "type": "string"}, self._root, {"type": "string"}))
 
-    def number(self, kind: Kind) -> str:
-        return finite_number(kind, self._rules)
-
-    def literal(self, value: JsonValue) -> str:
-        return quoted(json.dumps(value, ensure_ascii=False))
-
-    def key(self, key: str) -> str:
-        return quoted(json.dumps(key, ensure_ascii=False))
-
-    def any_key(self, but: list[str]) -> str:
-        return self.string(Kind("string", {}))
-
 
 def _is_plain(schema: JsonValue, root: JsonObject, seen: set[str]) -> bool:
     """Nothing of it is lost where its objects and lists are written out."""
     if not isinstance(schema, dict):
         return True
-    if not schema.keys() <= _PLAIN or ("$ref" in schema and schema.keys() & (_PARTS | _LIMITS) != {"$ref"}):
+    said = schema.keys() - _SAID - _NAMED
+    if not (said <= _PARTS | _LIMITS or (said <= _ELSEWHERE and len(said) == 1)):
         return False
-    if schema.get("additionalProperties") and "properties" in schema:  # it could write a key twice
+    if schema.get("additionalProperties") and said & {"properties", "required"}:  # it could write a key twice
         return False
     return all(_is_plain(part, root, seen) for part in _parts(schema, root, seen))
 

@@ -12,7 +12,7 @@ from agentkit.constrain.schemas import Kind, json_value, kinds, parameters
 from agentkit.constrain.texts import COUNTED, Never, length_of, length_terms, patterns_of, raw_text, repeated
 from agentkit.messages import JsonObject, JsonValue
 
-__all__ = ["BOUNDS", "GemmaValues", "JsonValues", "PythonValues", "Values", "finite_number", "other_than"]
+__all__ = ["BOUNDS", "GemmaValues", "JsonNotation", "JsonValues", "PythonValues", "other_than"]
 
 # Finite ones only, and none too long for Python to read.
 _INTEGER: Final = "-?(0|[1-9][0-9]{0,30})"
@@ -22,7 +22,7 @@ BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "
 _IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 
 
-def finite_number(kind: Kind, rules: Rules) -> str:
+def _number(kind: Kind, rules: Rules) -> str:
     """Symbols for an integer or a number, which every notation writes as JSON does."""
     bounds: JsonObject = {key: kind.schema[key] for key in BOUNDS if key in kind.schema}
     if bounds:
@@ -117,11 +117,27 @@ class Values(ABC):
         return f'"[" {several if least else f"({several})?"} "]"'
 
 
-class JsonValues(Values):
-    """JSON inside tags: no string in it is ``never``, so that the tags end where they seem to."""
+class JsonNotation(Values):
+    """JSON, but for its strings."""
 
     separator = ", "
     colon = ": "
+
+    def number(self, kind: Kind) -> str:
+        return _number(kind, self._rules)
+
+    def literal(self, value: JsonValue) -> str:
+        return quoted(json.dumps(value, ensure_ascii=False))
+
+    def key(self, key: str) -> str:
+        return quoted(json.dumps(key, ensure_ascii=False))
+
+    def any_key(self, but: list[str]) -> str:
+        return self.string(Kind("string", {}))
+
+
+class JsonValues(JsonNotation):
+    """JSON inside tags: no string in it is ``never``, so that the tags end where they seem to."""
 
     def __init__(self, rules: Rules, root: JsonObject, never: Never) -> None:
         super().__init__(rules, root)
@@ -138,18 +154,6 @@ class JsonValues(Values):
             return self._rules.terminal(_quoted_pattern('"', patterns, kind.schema))
         text = rf'/"([^"\\\x00-\x1f]|{_JSON_ESCAPES}){repeated(min(least, COUNTED), None)}"/'
         return self._rules.terminal(f"{text} & ~/{self._never.expression}/")
-
-    def number(self, kind: Kind) -> str:
-        return finite_number(kind, self._rules)
-
-    def literal(self, value: JsonValue) -> str:
-        return quoted(json.dumps(value, ensure_ascii=False))
-
-    def key(self, key: str) -> str:
-        return quoted(json.dumps(key, ensure_ascii=False))
-
-    def any_key(self, but: list[str]) -> str:
-        return self.string(Kind("string", {}))
 
 
 class PythonValues(Values):
@@ -168,7 +172,7 @@ class PythonValues(Values):
         return self._rules.terminal(" | ".join(_python_string(quote, patterns, kind.schema) for quote in "'\""))
 
     def number(self, kind: Kind) -> str:
-        return finite_number(kind, self._rules)
+        return _number(kind, self._rules)
 
     def literal(self, value: JsonValue) -> str:
         return " | ".join(map(quoted, dict.fromkeys([repr(value), json.dumps(value, ensure_ascii=False)])))
@@ -240,7 +244,7 @@ class GemmaValues(Values):
         return f"{self._specials.symbols(self._quote)} {text}"
 
     def number(self, kind: Kind) -> str:
-        return self._scalar(finite_number(kind, self._rules))
+        return self._scalar(_number(kind, self._rules))
 
     def literal(self, value: JsonValue) -> str:
         if isinstance(value, dict):

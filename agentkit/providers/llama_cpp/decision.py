@@ -196,21 +196,23 @@ class Decider:
         enough = _TAUGHT_THRESHOLD if self._native is None else _THRESHOLD
         return Decision("call" if evidence > enough else "answer", trusted=False)
 
-    async def beginning(self, request: ModelRequest, look: Look) -> list[int]:
+    async def beginning(self, request: ModelRequest, prompt: Sequence[int], look: Look) -> list[int]:
         """The tokens with which a turn that must call begins, up to the end of a tool's name; none where the model is
         left to choose the tool. For models that are not trusted.
 
         A small model that writes a name goes by its first token, and by what is the likeliest anyway. So the names are
         compared whole, and against a request without content.
+
+        Args:
+            prompt: the request's, with its tools.
         """
-        asked = request.messages[-1]
-        if asked.role != "user" or not 1 < len(request.tools) <= _NAMES:
+        if request.messages[-1].role != "user" or not 1 < len(request.tools) <= _NAMES:
             return []
         known = self._tools(request.lead, request.tools)
         calls = _Calls.of(self._template.model, [self._written(tool.name) for tool in request.tools])
         if known.names is None:
             known.names = await calls.scores(await self._nothing(request.lead, request.tools), look)
-        found = await calls.scores(await self._tokens(request.messages[:-1], asked, request.tools), look)
+        found = await calls.scores(prompt, look)
         gains = [score - _PRIOR_WEIGHT * usual for score, usual in zip(found, known.names, strict=True)]
         return calls.up_to_name(gains.index(max(gains)))
 

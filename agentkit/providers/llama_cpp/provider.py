@@ -143,7 +143,8 @@ class LlamaCppProvider(Provider):
             template, request, partial(_plan, engine, template, request, decision, self._reasoning_budget)
         )
         if plan.calls and not decision.trusted:
-            plan.sampler.begin_with(await self._decider.beginning(request, partial(_look, engine)))
+            beginning = await self._decider.beginning(request, plan.job.prompt, partial(_look, engine))
+            plan.sampler.begin_with(beginning)
         tools = plan.tools
         parser = StreamParser(
             tools=tools, dialect=plan.dialect if tools else None, prompt=engine.model.end_of(plan.job.prompt)
@@ -233,7 +234,7 @@ class _Plan:
     made_up: MadeUp | None
     further: FurtherCalls | None
     calls: bool
-    """Any of the tools must be called."""
+    """It begins with a call of any of the tools."""
 
     def passed(self, events: Iterable[ModelEvent]) -> Iterable[ModelEvent]:
         """What of the events counts."""
@@ -272,6 +273,7 @@ def _plan(
     further = FurtherCalls(asked) if asked and choice != "auto" else None
     unmentioned = Unmentioned(asked) if further and not decision.trusted else None
     made_up = MadeUp(request.messages, tools) if tools and not decision.trusted else None
+    reasoning = ReasoningMarks.of(template.source, engine.model.end_of(prompt.tokens), reasoning_budget)
     grammar = call_grammar(
         tools,
         choice,
@@ -279,7 +281,7 @@ def _plan(
         engine.model.special_tokens,
         engine.model.end_tokens,
         max_calls=MAX_PARALLEL_CALLS if native or further else 1,
-        reasoning=ReasoningMarks.of(template.source, engine.model.end_of(prompt.tokens), reasoning_budget),
+        reasoning=reasoning,
         answer=request.output_schema,
     )
     sampler = Sampler(engine.model, request.settings, grammar, unmentioned)
@@ -289,7 +291,7 @@ def _plan(
         other = template.tokens([*request.lead, Message("user", "?")], tools, taught=native is None)
         stable = min([shared_length(array("i", prompt.tokens), array("i", other)), *prompt.images])
     job = Job(prompt.tokens, sampler, request.settings.max_tokens or DEFAULT_MAX_TOKENS, stable, images=prompt.images)
-    return _Plan(job, tools, dialect, sampler, made_up, further, choice == "required")
+    return _Plan(job, tools, dialect, sampler, made_up, further, choice == "required" and not reasoning)
 
 
 async def _decode(engine: Engine, job: Job) -> AsyncGenerator[Written | Finished, None]:

@@ -126,9 +126,9 @@ class Sampler:
         """The likeliest token that does not go round any further; the likeliest of all if there is none."""
         import numpy as np
 
-        likeliest = [int(token) for token in np.argsort(allowed)[::-1][: int(np.isfinite(allowed).sum())]]
-        away = (token for token in likeliest if not circling(token, self._model.piece(token)))
-        return next(away, likeliest[0])
+        likeliest = np.argsort(allowed)[::-1][: np.isfinite(allowed).sum()]
+        away = (token for token in map(int, likeliest) if not circling(token, self._model.piece(token)))
+        return next(away, int(likeliest[0]))
 
     def _allowed(self, matcher: LLMatcher, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np

@@ -96,14 +96,12 @@ class PrefixCache:
             start: what comes before is left as it is.
             text_of: a token's bytes; None for one that is more than its text.
         """
-        best, most = prompt, start
-        nearest = max((shared for _, shared in self._shared(prompt)), default=0)
-        for sequence, shared in self._shared(prompt) if nearest >= start else ():
-            if shared == nearest:
-                spelled, met = respelled(prompt, sequence.tokens, text_of)
-                if met > most:
-                    best, most = spelled, met
-        return best
+        found = list(self._shared(prompt))
+        nearest = max((shared for _, shared in found), default=0)
+        if nearest < start:
+            return prompt
+        same = [respelled(prompt, sequence.tokens, text_of) for sequence, shared in found if shared == nearest]
+        return max(same, key=lambda spelled: spelled[1], default=(prompt, 0))[0]
 
     def parting(self, prompt: Tokens[int]) -> int:
         """Where the prompt parts from what was seen before. A memory that cannot be cut is worth keeping there."""

@@ -50,6 +50,22 @@ class TestReasoning:
         assert response.text
         assert "</think>" not in response.text
 
+    def test_which_tool_is_not_said_within_it(self) -> None:
+        """Names are compared for small models before a call begins; here the reasoning comes first."""
+
+        @tool
+        def cancel(number: int) -> str:
+            """Cancel an order by its number."""
+            return ""
+
+        provider = LlamaCppProvider("smollm2", n_ctx=1024, chat_template=THINKING, reasoning_budget=40)
+        settings = ModelSettings(max_tokens=200)
+        asked = provider.complete("Order 3 hammers.", tools=[order, cancel], tool_choice="required", settings=settings)
+        response = asyncio.run(asked)
+        assert "tool_call" not in response.reasoning
+        assert response.problems == []
+        assert response.calls
+
     def test_a_required_call_comes_after_it(self) -> None:
         provider = LlamaCppProvider("smollm2", n_ctx=1024, chat_template=THINKING, reasoning_budget=2)
         settings = ModelSettings(max_tokens=200)
